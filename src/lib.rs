@@ -5,8 +5,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`names`], [`secret`], [`interrupt`], [`limits`] | words that everything shares |
+//! | [`protocol`] | bytes to git wire messages and back: pure, incremental, bounded |
 
 pub mod interrupt;
 pub mod limits;
 pub mod names;
+pub mod protocol;
 pub mod secret;

@@ -1,0 +1,95 @@
+//! Inputs of the fuzz targets, from `fuzz/seeds` and `fuzz/artifacts`: what each target claims holds for them.
+
+use std::fs;
+use std::path::Path;
+
+use gix_hash::Kind;
+
+use crate::limits::{FetchLimits, PushLimits};
+use crate::protocol::pkt_line::{self, Decoded};
+use crate::protocol::receive::{CommandDecoder, Progress, PushRequest};
+use crate::protocol::{receive, v0, v2};
+
+const BOTH: [Kind; 2] = [Kind::Sha1, Kind::Sha256];
+
+/// Calls `check` with every kept input of `target`; seeds there are always, artifacts only after finds.
+fn replay(target: &str, check: impl Fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut count = 0;
+    for kept in ["seeds", "artifacts"] {
+        let Ok(entries) = fs::read_dir(fuzz.join(kept).join(target)) else {
+            continue;
+        };
+        for entry in entries {
+            check(&fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+    }
+    assert!(count > 0, "{target} has seeds");
+}
+
+#[test]
+fn inputs_of_pkt_line_are_decoded_or_refused() {
+    replay("pkt_line", |input| {
+        let mut rest = input;
+        while let Ok(Decoded::Complete { consumed, .. }) = pkt_line::decode(rest) {
+            rest = &rest[consumed..];
+        }
+        if let Ok(Decoded::Incomplete { needed }) = pkt_line::decode(rest) {
+            assert!(needed > 0 && rest.len() + needed <= 65520);
+        }
+    });
+}
+
+#[test]
+fn inputs_of_v2_request_are_decoded_or_refused() {
+    replay("v2_request", |input| {
+        for hash in BOTH {
+            if let Err(error) = v2::decode_request(input, hash, &FetchLimits::default()) {
+                assert!(!error.to_string().contains('\n'));
+            }
+        }
+    });
+}
+
+#[test]
+fn inputs_of_v0_request_are_decoded_or_refused() {
+    replay("v0_request", |input| {
+        for hash in BOTH {
+            match v0::decode_upload_request(input, hash, &FetchLimits::default()) {
+                Ok(request) => assert!(request.is_none_or(|request| !request.wants.is_empty())),
+                Err(error) => assert!(!error.to_string().contains('\n')),
+            }
+        }
+    });
+}
+
+type Outcome = Result<Option<(Option<PushRequest>, usize)>, receive::Error>;
+
+fn decode_in_pieces(input: &[u8], hash: Kind, piece: usize) -> Outcome {
+    let mut decoder = CommandDecoder::new(hash, &PushLimits::default());
+    let mut before = 0;
+    for piece in input.chunks(piece) {
+        match decoder.push(piece)? {
+            Progress::NeedMore => before += piece.len(),
+            Progress::Done { request, consumed } => return Ok(Some((request, before + consumed))),
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn inputs_of_receive_commands_give_the_same_in_pieces() {
+    replay("receive_commands", |input| {
+        // The target's choice of pieces.
+        let Some((_, input)) = input.split_first() else {
+            return;
+        };
+        for hash in BOTH {
+            let whole = decode_in_pieces(input, hash, usize::MAX);
+            for piece in [1, 3, 64] {
+                assert_eq!(decode_in_pieces(input, hash, piece), whole);
+            }
+        }
+    });
+}
