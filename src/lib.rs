@@ -6,9 +6,11 @@
 //! |---|---|
 //! | [`names`], [`secret`], [`interrupt`], [`limits`] | words that everything shares |
 //! | [`protocol`] | bytes to git wire messages and back: pure, incremental, bounded |
+//! | [`store`] | accounts, tokens, access and the audit trail, in SQLite |
 
 pub mod interrupt;
 pub mod limits;
 pub mod names;
 pub mod protocol;
 pub mod secret;
+pub mod store;

@@ -1,0 +1,698 @@
+//! What every backend of the store must do, written against [`Store`] alone.
+
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::*;
+
+const CLI: Actor = Actor::CommandLine;
+
+struct Fixture {
+    store: Store,
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(DATABASE_FILE);
+    Fixture {
+        store: Store::open(&path).unwrap(),
+        path,
+        _directory: directory,
+    }
+}
+
+impl Fixture {
+    /// Another handle on the same database, as another process has one.
+    fn other(&self) -> Store {
+        Store::open(&self.path).unwrap()
+    }
+
+    fn account(&self, name: &str) -> Account {
+        let new = NewAccount {
+            name,
+            password: None,
+            is_admin: false,
+            must_change_password: false,
+        };
+        self.store.create_account(&CLI, &new).unwrap()
+    }
+
+    fn token(&self, account: &Account, id: &str) -> Token {
+        self.try_token(account, id, hash(id)).unwrap()
+    }
+
+    fn try_token(&self, account: &Account, id: &str, hash: TokenHash) -> Result<Token, Error> {
+        let new = NewToken {
+            id: &token_id(id),
+            hash: &hash,
+            account: account.id,
+            name: "laptop",
+            scopes: "vso.code",
+            expires_at: in_an_hour(),
+        };
+        self.store.create_token(&CLI, &new)
+    }
+
+    /// The newest event.
+    fn event(&self) -> AuditEvent {
+        self.store.audit_events(1).unwrap().remove(0)
+    }
+}
+
+fn token_id(id: &str) -> TokenId {
+    id.parse().unwrap()
+}
+
+fn hash(seed: &str) -> TokenHash {
+    let mut digest = [0; 32];
+    digest
+        .iter_mut()
+        .zip(seed.bytes())
+        .for_each(|(to, from)| *to = from);
+    TokenHash::new(digest)
+}
+
+fn in_an_hour() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second() + 3600).unwrap()
+}
+
+fn repo(path: &str) -> RepoPath {
+    RepoPath::parse(path).unwrap()
+}
+
+fn access_path(path: &str) -> AccessPath {
+    AccessPath::parse(path).unwrap()
+}
+
+#[test]
+fn an_account_is_found_by_its_name_in_any_case() {
+    let f = fixture();
+    let made = f.account("Änne");
+    assert_eq!(f.store.find_account("äNNE").unwrap(), Some(made.clone()));
+    assert_eq!(f.store.find_account("anne").unwrap(), None);
+    assert_eq!(f.store.accounts().unwrap(), [made]);
+}
+
+#[test]
+fn a_name_that_differs_in_case_only_is_taken() {
+    let f = fixture();
+    f.account("Änne");
+    let new = NewAccount {
+        name: "ÄNNE",
+        password: None,
+        is_admin: true,
+        must_change_password: false,
+    };
+    assert!(
+        matches!(f.store.create_account(&CLI, &new), Err(Error::AccountExists { name }) if name == "ÄNNE")
+    );
+}
+
+#[test]
+fn names_that_would_mislead_are_refused() {
+    let f = fixture();
+    let long = "x".repeat(129);
+    for name in [
+        "",
+        " ",
+        "a\nb",
+        "a\u{1b}[0m",
+        "a\u{202e}b",
+        "a\u{200b}",
+        " a",
+        "a ",
+        "-a",
+        "Everyone",
+        &long,
+    ] {
+        let new = NewAccount {
+            name,
+            password: None,
+            is_admin: false,
+            must_change_password: false,
+        };
+        assert!(
+            matches!(f.store.create_account(&CLI, &new), Err(Error::Label { .. })),
+            "{name:?}"
+        );
+    }
+    let account = f.account("bob@example.org");
+    f.token(&account, "AAAAAAAA");
+    let change = TokenChange {
+        name: Some("x\u{7}"),
+        ..TokenChange::default()
+    };
+    let outcome = f.store.update_token(&CLI, &token_id("AAAAAAAA"), &change);
+    assert!(
+        !outcome.unwrap_err().to_string().contains('\u{7}'),
+        "the error escapes the name"
+    );
+}
+
+#[test]
+fn passwords_are_kept_apart_from_accounts() {
+    let f = fixture();
+    let first = PasswordHash::new("$argon2id$first".to_owned());
+    let new = NewAccount {
+        name: "bob",
+        password: Some(&first),
+        is_admin: true,
+        must_change_password: true,
+    };
+    let account = f.store.create_account(&CLI, &new).unwrap();
+    assert!(account.has_password && account.must_change_password && account.is_admin);
+    let second = PasswordHash::new("$argon2id$second".to_owned());
+    let account = f.store.set_password(&CLI, "BOB", &second, false).unwrap();
+    assert!(!account.must_change_password);
+    let found = f.store.find_password_hash("bob").unwrap().unwrap();
+    assert_eq!(found.expose(), second.expose());
+    assert!(f.store.find_password_hash("eve").unwrap().is_none());
+    assert!(!f.account("eve").has_password);
+    assert!(f.store.find_password_hash("eve").unwrap().is_none());
+}
+
+#[test]
+fn what_is_asked_of_a_missing_account_is_refused_by_its_name() {
+    let f = fixture();
+    let missing = |outcome: Result<(), Error>| {
+        assert!(matches!(outcome, Err(Error::AccountNotFound { name }) if name == "eve"));
+    };
+    missing(f.store.set_account_disabled(&CLI, "eve", true).map(drop));
+    missing(f.store.delete_account(&CLI, "eve").map(drop));
+    missing(
+        f.store
+            .set_password(&CLI, "eve", &PasswordHash::new(String::new()), false)
+            .map(drop),
+    );
+    missing(f.store.tokens(Some("eve")).map(drop));
+    missing(f.store.access(Some("eve")).map(drop));
+    missing(
+        f.store
+            .grant_access(&CLI, Some("eve"), &AccessPath::Server, Role::Reader),
+    );
+    missing(f.store.revoke_access(&CLI, Some("eve"), &AccessPath::Server));
+    assert!(
+        f.store.audit_events(10).unwrap().is_empty(),
+        "what is refused leaves no event"
+    );
+}
+
+#[test]
+fn a_token_is_found_by_its_digest_with_its_owner() {
+    let f = fixture();
+    let account = f.account("bob");
+    let made = f.token(&account, "AAAAAAAA");
+    assert_eq!(
+        f.store.find_token_by_hash(&hash("AAAAAAAA")).unwrap(),
+        Some((made.clone(), account))
+    );
+    assert_eq!(f.store.find_token_by_hash(&hash("BBBBBBBB")).unwrap(), None);
+    assert_eq!(f.store.find_token(&token_id("AAAAAAAA")).unwrap(), Some(made));
+    assert_eq!(
+        f.store.find_token(&token_id("aaaaaaaa")).unwrap(),
+        None,
+        "ids respect case"
+    );
+}
+
+#[test]
+fn two_tokens_cannot_share_an_id_or_a_digest() {
+    let f = fixture();
+    let account = f.account("bob");
+    f.token(&account, "AAAAAAAA");
+    assert!(matches!(
+        f.try_token(&account, "AAAAAAAA", hash("other")),
+        Err(Error::TokenExists { .. })
+    ));
+    assert!(matches!(
+        f.try_token(&account, "BBBBBBBB", hash("AAAAAAAA")),
+        Err(Error::TokenExists { .. })
+    ));
+}
+
+#[test]
+fn a_token_needs_an_owner() {
+    let f = fixture();
+    let account = f.account("bob");
+    f.store.delete_account(&CLI, "bob").unwrap();
+    assert!(matches!(
+        f.try_token(&account, "AAAAAAAA", hash("x")),
+        Err(Error::Database(_))
+    ));
+}
+
+#[test]
+fn tokens_are_listed_by_owner_and_age() {
+    let f = fixture();
+    let (bob, eve) = (f.account("bob"), f.account("eve"));
+    f.token(&bob, "BBBBBBBB");
+    f.token(&eve, "EEEEEEEE");
+    f.token(&bob, "AAAAAAAA");
+    let ids = |account| -> Vec<String> {
+        f.store
+            .tokens(account)
+            .unwrap()
+            .iter()
+            .map(|token| token.id.to_string())
+            .collect()
+    };
+    assert_eq!(ids(None), ["BBBBBBBB", "EEEEEEEE", "AAAAAAAA"]);
+    assert_eq!(ids(Some("BOB")), ["BBBBBBBB", "AAAAAAAA"]);
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_nothing_else() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let change = TokenChange {
+        scopes: Some("vso.work"),
+        ..TokenChange::default()
+    };
+    let changed = f.store.update_token(&CLI, &made.id, &change).unwrap();
+    assert_eq!(
+        changed,
+        Token {
+            scopes: "vso.work".to_owned(),
+            ..made.clone()
+        }
+    );
+    let event = f.event();
+    assert_eq!(
+        (event.action.as_str(), event.subject.as_str()),
+        ("token.update", "AAAAAAAA")
+    );
+    assert_eq!(
+        event.details,
+        json!({ "scopes": { "from": "vso.code", "to": "vso.work" } })
+    );
+}
+
+#[test]
+fn a_rotated_token_keeps_all_but_its_digest() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    assert_eq!(
+        f.store.rotate_token(&CLI, &made.id, &hash("new"), None).unwrap(),
+        made
+    );
+    assert!(f.store.find_token_by_hash(&hash("AAAAAAAA")).unwrap().is_none());
+    assert_eq!(f.store.find_token_by_hash(&hash("new")).unwrap().unwrap().0, made);
+    let later = made.expires_at + SignedDuration::from_hours(1);
+    assert_eq!(
+        f.store
+            .rotate_token(&CLI, &made.id, &hash("newer"), Some(later))
+            .unwrap()
+            .expires_at,
+        later
+    );
+    assert_eq!(f.event().action, "token.rotate");
+}
+
+#[test]
+fn a_revoked_token_stays_known_and_cannot_change() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    assert!(f.store.revoke_token(&CLI, &made.id).unwrap().revoked_at.is_some());
+    let refused = |outcome: Result<Token, Error>| {
+        assert!(matches!(outcome, Err(Error::TokenRevoked { .. })), "{outcome:?}");
+    };
+    refused(f.store.revoke_token(&CLI, &made.id));
+    refused(f.store.rotate_token(&CLI, &made.id, &hash("new"), None));
+    refused(f.store.update_token(&CLI, &made.id, &TokenChange::default()));
+    assert!(
+        f.store
+            .find_token_by_hash(&hash("AAAAAAAA"))
+            .unwrap()
+            .unwrap()
+            .0
+            .revoked_at
+            .is_some()
+    );
+    let missing = f.store.revoke_token(&CLI, &token_id("ZZZZZZZZ"));
+    assert!(matches!(missing, Err(Error::TokenNotFound { .. })));
+}
+
+#[test]
+fn a_deleted_account_takes_its_tokens_and_rights_along_and_its_number_is_not_given_again() {
+    let f = fixture();
+    let bob = f.account("bob");
+    f.token(&bob, "AAAAAAAA");
+    f.store
+        .grant_access(&CLI, Some("bob"), &AccessPath::Server, Role::Reader)
+        .unwrap();
+    f.store.delete_account(&CLI, "bob").unwrap();
+    assert!(f.store.tokens(None).unwrap().is_empty());
+    assert!(f.store.access(None).unwrap().is_empty());
+    assert_eq!(f.event().details, json!({ "tokens": 1, "rights": 1 }));
+    assert_ne!(f.account("bob").id, bob.id);
+}
+
+#[test]
+fn uses_are_noted_at_most_once_a_minute() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let used = |second, from: &str| {
+        let used = TokenUse {
+            id: made.id.clone(),
+            at: at(second),
+            from: from.parse().unwrap(),
+        };
+        f.store.record_token_uses(&[used]).unwrap();
+        let token = f.store.find_token(&made.id).unwrap().unwrap();
+        (
+            token.last_used_at.unwrap(),
+            token.last_used_from.unwrap().to_string(),
+        )
+    };
+    assert_eq!(used(0, "192.0.2.1"), (at(0), "192.0.2.1".to_owned()));
+    assert_eq!(used(59, "192.0.2.2"), (at(0), "192.0.2.1".to_owned()));
+    assert_eq!(used(60, "2001:db8::1"), (at(60), "2001:db8::1".to_owned()));
+    assert_eq!(
+        used(30, "192.0.2.3").0,
+        at(60),
+        "an older use does not turn the time back"
+    );
+}
+
+#[test]
+fn a_role_holds_for_all_that_its_path_contains() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let on = |path: &str| f.store.role_on(Some(bob.id), &repo(path)).unwrap();
+    assert_eq!(on("C/P/R"), None);
+    for (path, role) in [
+        ("c/p/r", Role::Reader),
+        ("C/p", Role::Contributor),
+        ("c", Role::Reader),
+        ("", Role::Administrator),
+    ] {
+        f.store
+            .grant_access(&CLI, Some("bob"), &access_path(path), role)
+            .unwrap();
+    }
+    assert_eq!(on("C/P/R"), Some(Role::Administrator), "the greatest counts");
+    f.store
+        .revoke_access(&CLI, Some("bob"), &AccessPath::Server)
+        .unwrap();
+    assert_eq!(on("C/P/R"), Some(Role::Contributor));
+    assert_eq!(on("C/P/Other"), Some(Role::Contributor));
+    assert_eq!(on("C/Other/R"), Some(Role::Reader));
+    assert_eq!(on("Other/P/R"), None);
+    f.store
+        .revoke_access(&CLI, Some("bob"), &access_path("C/P"))
+        .unwrap();
+    assert_eq!(on("C/P/R"), Some(Role::Reader));
+    assert_eq!(
+        f.store.role_on(None, &repo("C/P/R")).unwrap(),
+        None,
+        "the rights of one are not those of all"
+    );
+}
+
+#[test]
+fn a_grant_replaces_the_role_on_the_same_path() {
+    let f = fixture();
+    f.account("bob");
+    let path = access_path("C/P");
+    f.store
+        .grant_access(&CLI, Some("bob"), &path, Role::Administrator)
+        .unwrap();
+    f.store
+        .grant_access(&CLI, Some("BOB"), &access_path("c/p"), Role::Reader)
+        .unwrap();
+    let all = f.store.access(Some("bob")).unwrap();
+    let expected = Access {
+        account: Some("bob".to_owned()),
+        path: access_path("c/p"),
+        role: Role::Reader,
+    };
+    assert_eq!(all, [expected]);
+    f.store.revoke_access(&CLI, Some("bob"), &path).unwrap();
+    let again = f.store.revoke_access(&CLI, Some("bob"), &path).unwrap_err();
+    assert_eq!(again.to_string(), "'bob' has no right of its own on 'C/P'");
+}
+
+#[test]
+fn everyone_can_be_a_reader_and_no_more() {
+    let f = fixture();
+    let bob = f.account("bob");
+    f.store
+        .grant_access(&CLI, None, &access_path("C/P/R"), Role::Reader)
+        .unwrap();
+    f.store
+        .grant_access(&CLI, None, &access_path("C/P/R"), Role::Reader)
+        .unwrap();
+    let refused = f
+        .store
+        .grant_access(&CLI, None, &access_path("C"), Role::Contributor);
+    assert!(matches!(refused, Err(Error::EveryoneIsReader)));
+    assert_eq!(f.store.role_on(None, &repo("C/P/R")).unwrap(), Some(Role::Reader));
+    assert_eq!(
+        f.store.role_on(Some(bob.id), &repo("C/P/R")).unwrap(),
+        Some(Role::Reader)
+    );
+    assert_eq!(f.store.role_on(None, &repo("C/P/S")).unwrap(), None);
+    assert_eq!(f.store.access(None).unwrap().len(), 1);
+    f.store.revoke_access(&CLI, None, &access_path("c/p/r")).unwrap();
+    assert_eq!(f.store.role_on(None, &repo("C/P/R")).unwrap(), None);
+}
+
+#[test]
+fn rights_follow_a_renamed_repository_and_end_with_a_deleted_one() {
+    let f = fixture();
+    let (bob, eve) = (f.account("bob"), f.account("eve"));
+    f.store
+        .grant_access(&CLI, Some("bob"), &access_path("C/P/Old"), Role::Reader)
+        .unwrap();
+    f.store
+        .grant_access(&CLI, Some("eve"), &access_path("C/P/New"), Role::Reader)
+        .unwrap();
+    f.store
+        .rename_access(&CLI, &repo("c/p/old"), &repo("C/P/New"))
+        .unwrap();
+    let on = |account: &Account, path: &str| f.store.role_on(Some(account.id), &repo(path)).unwrap();
+    assert_eq!(on(&bob, "C/P/Old"), None);
+    assert_eq!(on(&bob, "C/P/New"), Some(Role::Reader));
+    assert_eq!(
+        on(&eve, "C/P/New"),
+        None,
+        "what was given for another repository does not count"
+    );
+    f.store
+        .rename_access(&CLI, &repo("C/P/New"), &repo("C/P/NEW"))
+        .unwrap();
+    assert_eq!(
+        f.store.access(None).unwrap().first().unwrap().path.to_string(),
+        "C/P/NEW"
+    );
+    f.store.delete_access(&CLI, &repo("C/P/new")).unwrap();
+    assert!(f.store.access(None).unwrap().is_empty());
+}
+
+#[test]
+fn every_change_leaves_one_event_of_its_own() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let id = f.token(&bob, "AAAAAAAA").id;
+    f.store
+        .update_token(
+            &CLI,
+            &id,
+            &TokenChange {
+                name: Some("desk"),
+                ..TokenChange::default()
+            },
+        )
+        .unwrap();
+    f.store.rotate_token(&CLI, &id, &hash("new"), None).unwrap();
+    f.store.revoke_token(&CLI, &id).unwrap();
+    f.store
+        .grant_access(&CLI, Some("bob"), &access_path("C"), Role::Reader)
+        .unwrap();
+    f.store
+        .revoke_access(&CLI, Some("bob"), &access_path("C"))
+        .unwrap();
+    f.store
+        .rename_access(&CLI, &repo("C/P/R"), &repo("C/P/S"))
+        .unwrap();
+    f.store.delete_access(&CLI, &repo("C/P/S")).unwrap();
+    f.store.set_account_disabled(&CLI, "bob", true).unwrap();
+    f.store.set_account_disabled(&CLI, "bob", false).unwrap();
+    f.store
+        .set_password(&CLI, "bob", &PasswordHash::new("$argon2id$x".to_owned()), false)
+        .unwrap();
+    f.store
+        .delete_account(&Actor::Account("root".to_owned()), "bob")
+        .unwrap();
+    f.store
+        .record_event(
+            &Actor::Server,
+            AuditAction::RepositoryCreate,
+            "C/P/T",
+            &json!({ "public": true }),
+        )
+        .unwrap();
+    let events = f.store.audit_events(100).unwrap();
+    let actions: Vec<&str> = events.iter().rev().map(|event| event.action.as_str()).collect();
+    assert_eq!(
+        actions,
+        [
+            "account.create",
+            "token.create",
+            "token.update",
+            "token.rotate",
+            "token.revoke",
+            "access.grant",
+            "access.revoke",
+            "repository.rename",
+            "repository.delete",
+            "account.disable",
+            "account.enable",
+            "account.set-password",
+            "account.delete",
+            "repository.create"
+        ]
+    );
+    let actors: Vec<Actor> = events.iter().take(3).map(|event| event.actor.clone()).collect();
+    assert_eq!(actors, [Actor::Server, Actor::Account("root".to_owned()), CLI]);
+    let ids: HashSet<i64> = events.iter().map(|event| event.id).collect();
+    assert_eq!(ids.len(), events.len());
+    assert!(
+        !format!("{events:?}").contains("argon2id"),
+        "an event never holds a secret"
+    );
+    assert_eq!(f.store.audit_events(2).unwrap(), events[..2]);
+}
+
+#[test]
+fn the_generation_changes_with_every_change_of_a_right_by_whomever() {
+    let f = fixture();
+    let other = f.other();
+    let mut last = f.store.generation().unwrap();
+    let mut changed = |what: &str| {
+        let now = f.store.generation().unwrap();
+        assert_ne!(now, last, "{what}");
+        assert_eq!(
+            now,
+            f.store.generation().unwrap(),
+            "it stands still while nothing changes"
+        );
+        last = now;
+    };
+    let new = NewAccount {
+        name: "bob",
+        password: None,
+        is_admin: false,
+        must_change_password: false,
+    };
+    let bob = other.create_account(&CLI, &new).unwrap();
+    changed("an account made by another");
+    let id = f.token(&bob, "AAAAAAAA").id;
+    changed("a token made here");
+    other
+        .update_token(
+            &CLI,
+            &id,
+            &TokenChange {
+                scopes: Some("vso.work"),
+                ..TokenChange::default()
+            },
+        )
+        .unwrap();
+    changed("scopes");
+    other.rotate_token(&CLI, &id, &hash("new"), None).unwrap();
+    changed("a digest");
+    f.store.revoke_token(&CLI, &id).unwrap();
+    changed("a revocation");
+    other
+        .grant_access(&CLI, None, &access_path("C"), Role::Reader)
+        .unwrap();
+    changed("a right");
+    other.rename_access(&CLI, &repo("C/P/R"), &repo("C/P/S")).unwrap();
+    other.revoke_access(&CLI, None, &access_path("C")).unwrap();
+    changed("a right taken away");
+    other.set_account_disabled(&CLI, "bob", true).unwrap();
+    changed("a disabled account");
+    other.delete_account(&CLI, "bob").unwrap();
+    changed("a deleted account");
+}
+
+#[test]
+fn the_generation_does_not_change_with_uses_and_events() {
+    let f = fixture();
+    let id = f.token(&f.account("bob"), "AAAAAAAA").id;
+    let before = f.store.generation().unwrap();
+    let used = TokenUse {
+        id: id.clone(),
+        at: Timestamp::now(),
+        from: [127, 0, 0, 1].into(),
+    };
+    f.other().record_token_uses(&[used]).unwrap();
+    f.store
+        .record_event(&CLI, AuditAction::RepositoryCreate, "C/P/R", &json!({}))
+        .unwrap();
+    assert!(f.store.find_token(&id).unwrap().unwrap().last_used_at.is_some());
+    assert_eq!(f.store.generation().unwrap(), before);
+}
+
+#[test]
+fn handles_on_one_database_write_side_by_side() {
+    const EACH: usize = 25;
+    let f = fixture();
+    std::thread::scope(|scope| {
+        for handle in 0..3 {
+            let store = if handle == 0 { f.store.clone() } else { f.other() };
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let name = format!("{handle}-{number}");
+                    let new = NewAccount {
+                        name: &name,
+                        password: None,
+                        is_admin: false,
+                        must_change_password: false,
+                    };
+                    store.create_account(&CLI, &new).unwrap();
+                    assert!(
+                        store.find_account(&name).unwrap().is_some(),
+                        "what was written is read"
+                    );
+                }
+            });
+        }
+    });
+    assert_eq!(f.store.accounts().unwrap().len(), 3 * EACH);
+    assert_eq!(f.store.audit_events(u32::MAX).unwrap().len(), 3 * EACH);
+}
+
+#[test]
+fn what_was_written_is_there_when_it_is_opened_again() {
+    let f = fixture();
+    f.token(&f.account("bob"), "AAAAAAAA");
+    let generation = f.store.generation().unwrap();
+    let again = f.other();
+    assert_eq!(again.accounts().unwrap(), f.store.accounts().unwrap());
+    assert_eq!(again.tokens(None).unwrap(), f.store.tokens(None).unwrap());
+    assert_eq!(again.generation().unwrap(), generation);
+}
+
+#[test]
+fn nothing_that_is_kept_prints_a_digest_or_a_password() {
+    let f = fixture();
+    let password = PasswordHash::new("$argon2id$x".to_owned());
+    let new = NewAccount {
+        name: "bob",
+        password: Some(&password),
+        is_admin: true,
+        must_change_password: true,
+    };
+    let printed = format!("{new:?} {:?} {password:?} {:?}", f.store, hash("AAAAAAAA"));
+    assert!(
+        !printed.contains("argon2id") && !printed.contains("65"),
+        "{printed}"
+    );
+}

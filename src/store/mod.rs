@@ -1,0 +1,447 @@
+//! Accounts, tokens, access and the audit trail, kept on disk.
+//!
+//! **Owns** the records and their consistency: every change is one transaction together with its audit event, and is
+//! durable when the method returns. **Does not know** HTTP, git objects, what a scope permits or how a password is
+//! hashed. **Invariants**: of a token only its SHA-256 is kept; a name is unique without regard to case;
+//! [`Store::generation`] changes with everything that a decision of the gate can depend on, whoever changed it.
+//! **Spec**: <https://www.sqlite.org/wal.html>, <https://www.sqlite.org/pragma.html#pragma_data_version>.
+
+mod records;
+mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use records::{
+    Access, Account, AccountId, Actor, AuditAction, AuditEvent, EVERYONE, LABEL_BYTES_MAX, LabelError,
+    NewAccount, NewToken, PasswordHash, Role, RoleError, TOKEN_ID_BYTES, Token, TokenChange, TokenHash,
+    TokenId, TokenIdError, TokenUse, check_label, is_invisible,
+};
+
+use crate::names::{AccessPath, RepoPath};
+
+/// The name of the database in the data directory.
+pub const DATABASE_FILE: &str = "patgate.db";
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is an account whose name differs at most in case.
+    #[error("an account named '{name}' exists already")]
+    AccountExists {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// There is no such account.
+    #[error("there is no account named '{name}'")]
+    AccountNotFound {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// There is no such right to take away.
+    #[error("{who} has no right of its own on '{path}'")]
+    AccessNotFound {
+        /// The account, or everyone.
+        who: String,
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The database holds something that patgate never writes.
+    #[error("the database holds {0} that cannot be read")]
+    Corrupt(&'static str),
+    /// SQLite failed: the disk, a lock that another process holds, or a fault of ours.
+    #[error("database: {0}")]
+    Database(#[source] rusqlite::Error),
+    /// Everyone can be given no more than reading.
+    #[error("everyone can be a reader and nothing more")]
+    EveryoneIsReader,
+    /// The name of an account or a token breaks a rule.
+    #[error("the name '{}' {reason}", .name.escape_debug())]
+    Label {
+        /// The name that was asked for.
+        name: String,
+        /// The rule.
+        reason: LabelError,
+    },
+    /// A newer patgate has written this database.
+    #[error("'{}' has schema version {found}, and this patgate knows none above {known}", .path.display())]
+    NewerSchema {
+        /// The database file.
+        path: PathBuf,
+        /// The version it has.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// The file is a database of another program.
+    #[error("'{}' is not a database of patgate", .path.display())]
+    NotOurs {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened, made or protected.
+    #[error("cannot open the database '{}': {reason}", .path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// What the system or SQLite says.
+        reason: String,
+    },
+    /// There is a token with this id or this digest.
+    #[error("the token id '{id}' is taken")]
+    TokenExists {
+        /// The id that was asked for.
+        id: TokenId,
+    },
+    /// There is no such token.
+    #[error("there is no token with the id '{id}'")]
+    TokenNotFound {
+        /// The id that was asked for.
+        id: TokenId,
+    },
+    /// The token is revoked, which is final.
+    #[error("the token '{id}' is revoked")]
+    TokenRevoked {
+        /// The id that was asked for.
+        id: TokenId,
+    },
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Error::Database(error)
+    }
+}
+
+/// A handle on the store; clones share it. All methods block, most for less than a millisecond, changes until they are
+/// on disk.
+#[derive(Debug, Clone)]
+pub struct Store(Backend);
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Sqlite(Arc<sqlite::Sqlite>),
+}
+
+impl Store {
+    /// Opens the SQLite database at `path`, making it (mode 0600, and its directory 0700) or bringing it up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NewerSchema`], [`Error::NotOurs`], or what the system says.
+    pub fn open(path: &Path) -> Result<Store, Error> {
+        sqlite::Sqlite::open(path).map(|database| Store(Backend::Sqlite(Arc::new(database))))
+    }
+
+    /// Returns a number that differs from an earlier one if accounts, tokens or access were changed in between, by
+    /// this process or another. Costs a few microseconds.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn generation(&self) -> Result<u64, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.generation(),
+        }
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountExists`], [`Error::Label`].
+    pub fn create_account(&self, actor: &Actor, new: &NewAccount<'_>) -> Result<Account, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.create_account(actor, new),
+        }
+    }
+
+    /// Finds an account by name, without regard to case.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_account(&self, name: &str) -> Result<Option<Account>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_account(name),
+        }
+    }
+
+    /// Returns all accounts by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn accounts(&self) -> Result<Vec<Account>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.accounts(),
+        }
+    }
+
+    /// Finds the password hash of an account; None if there is no such account or it has no password.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_password_hash(&self, name: &str) -> Result<Option<PasswordHash>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_password_hash(name),
+        }
+    }
+
+    /// Replaces the password of an account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn set_password(
+        &self,
+        actor: &Actor,
+        name: &str,
+        password: &PasswordHash,
+        must_change: bool,
+    ) -> Result<Account, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.set_password(actor, name, password, must_change),
+        }
+    }
+
+    /// Disables or enables an account. While it is disabled, its tokens open nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn set_account_disabled(
+        &self,
+        actor: &Actor,
+        name: &str,
+        is_disabled: bool,
+    ) -> Result<Account, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.set_account_disabled(actor, name, is_disabled),
+        }
+    }
+
+    /// Deletes an account with its tokens and rights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn delete_account(&self, actor: &Actor, name: &str) -> Result<Account, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.delete_account(actor, name),
+        }
+    }
+
+    /// Keeps a token. `auth::token::create` makes one from scratch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenExists`], [`Error::Label`], [`Error::AccountNotFound`].
+    pub fn create_token(&self, actor: &Actor, new: &NewToken<'_>) -> Result<Token, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.create_token(actor, new),
+        }
+    }
+
+    /// Finds a token by its id.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_token(&self, id: &TokenId) -> Result<Option<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_token(id),
+        }
+    }
+
+    /// Finds a token, and its owner as they are in the same moment, by the digest of its text. Revoked and expired
+    /// ones are found, too.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_token_by_hash(&self, hash: &TokenHash) -> Result<Option<(Token, Account)>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_token_by_hash(hash),
+        }
+    }
+
+    /// Returns the tokens of one account, or all, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn tokens(&self, account: Option<&str>) -> Result<Vec<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.tokens(account),
+        }
+    }
+
+    /// Changes a token that is not revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], [`Error::Label`].
+    pub fn update_token(
+        &self,
+        actor: &Actor,
+        id: &TokenId,
+        change: &TokenChange<'_>,
+    ) -> Result<Token, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.update_token(actor, id, change),
+        }
+    }
+
+    /// Replaces the digest of a token that is not revoked, and its end if one is given. The old text is unknown from
+    /// then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`].
+    pub fn rotate_token(
+        &self,
+        actor: &Actor,
+        id: &TokenId,
+        hash: &TokenHash,
+        expires_at: Option<jiff::Timestamp>,
+    ) -> Result<Token, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.rotate_token(actor, id, hash, expires_at),
+        }
+    }
+
+    /// Revokes a token for good.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`].
+    pub fn revoke_token(&self, actor: &Actor, id: &TokenId) -> Result<Token, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revoke_token(actor, id),
+        }
+    }
+
+    /// Notes when and from where tokens were used; a use within a minute of the one noted before is passed over. Does
+    /// not change [`Store::generation`].
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn record_token_uses(&self, uses: &[TokenUse]) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.record_token_uses(uses),
+        }
+    }
+
+    /// Gives an account, or everyone (`None`), a role on a path; it replaces the role that it had there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`], [`Error::EveryoneIsReader`].
+    pub fn grant_access(
+        &self,
+        actor: &Actor,
+        account: Option<&str>,
+        path: &AccessPath,
+        role: Role,
+    ) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.grant_access(actor, account, path, role),
+        }
+    }
+
+    /// Takes away the role that an account, or everyone, has on exactly this path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`], [`Error::AccessNotFound`].
+    pub fn revoke_access(
+        &self,
+        actor: &Actor,
+        account: Option<&str>,
+        path: &AccessPath,
+    ) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revoke_access(actor, account, path),
+        }
+    }
+
+    /// Returns all rights, or those of one account, by path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn access(&self, account: Option<&str>) -> Result<Vec<Access>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.access(account),
+        }
+    }
+
+    /// Returns the greatest role that an account has on a repository by rights on it or on anything that it lies in,
+    /// its own and everyone's; with `None` only everyone's.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn role_on(&self, account: Option<AccountId>, repository: &RepoPath) -> Result<Option<Role>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.role_on(account, repository),
+        }
+    }
+
+    /// Moves the rights on one repository to its new name. Rights that were on the new name are dropped: they were
+    /// given for another repository.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn rename_access(&self, actor: &Actor, from: &RepoPath, to: &RepoPath) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.rename_access(actor, from, to),
+        }
+    }
+
+    /// Removes all rights on one repository, so that a later one of the same name does not inherit them.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn delete_access(&self, actor: &Actor, repository: &RepoPath) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.delete_access(actor, repository),
+        }
+    }
+
+    /// Adds an event to the audit trail for something that is kept elsewhere, such as a repository.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn record_event(
+        &self,
+        actor: &Actor,
+        action: AuditAction,
+        subject: &str,
+        details: &serde_json::Value,
+    ) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.record_event(actor, action, subject, details),
+        }
+    }
+
+    /// Returns the latest events, newest first, at most `count_max`.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn audit_events(&self, count_max: u32) -> Result<Vec<AuditEvent>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.audit_events(count_max),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Who may do what where.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::json;
+
+use super::{Sqlite, accounts, audit};
+use crate::names::{AccessPath, RepoPath};
+use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role};
+
+/// Finds the number and the name of an account; everyone has neither.
+fn who(connection: &Connection, account: Option<&str>) -> Result<(Option<i64>, Option<String>), Error> {
+    let account = account
+        .map(|name| accounts::require(connection, name))
+        .transpose()?;
+    Ok(account.map(|account| (account.id.0, account.name)).unzip())
+}
+
+fn role(number: i64) -> Result<Role, Error> {
+    Role::from_number(number).ok_or(Error::Corrupt("a role"))
+}
+
+impl Sqlite {
+    pub(in crate::store) fn grant_access(
+        &self,
+        actor: &Actor,
+        account: Option<&str>,
+        path: &AccessPath,
+        role: Role,
+    ) -> Result<(), Error> {
+        if account.is_none() && role != Role::Reader {
+            return Err(Error::EveryoneIsReader);
+        }
+        self.write(|transaction| {
+            let (id, name) = who(transaction, account)?;
+            transaction.execute(
+                "DELETE FROM access WHERE path_key = ?1 AND ifnull(account_id, 0) = ifnull(?2, 0)",
+                params![path.key(), id],
+            )?;
+            transaction.execute(
+                "INSERT INTO access (account_id, path_key, path, role) VALUES (?1, ?2, ?3, ?4)",
+                params![id, path.key(), path.to_string(), role.number()],
+            )?;
+            let details = json!({ "account": name, "role": role.as_str() });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::AccessGrant,
+                &path.to_string(),
+                &details,
+            )
+        })
+    }
+
+    pub(in crate::store) fn revoke_access(
+        &self,
+        actor: &Actor,
+        account: Option<&str>,
+        path: &AccessPath,
+    ) -> Result<(), Error> {
+        self.write(|transaction| {
+            let (id, name) = who(transaction, account)?;
+            let removed: Option<i64> = transaction
+                .query_row(
+                    "DELETE FROM access WHERE path_key = ?1 AND ifnull(account_id, 0) = ifnull(?2, 0) RETURNING role",
+                    params![path.key(), id],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let Some(removed) = removed else {
+                let who = name.map_or_else(|| "everyone".to_owned(), |name| format!("'{name}'"));
+                return Err(Error::AccessNotFound { who, path: path.to_string() });
+            };
+            let details = json!({ "account": name, "role": role(removed)?.as_str() });
+            audit::record(transaction, actor, AuditAction::AccessRevoke, &path.to_string(), &details)
+        })
+    }
+
+    pub(in crate::store) fn access(&self, account: Option<&str>) -> Result<Vec<Access>, Error> {
+        self.read(|connection| {
+            let (id, _) = if account.is_some() {
+                who(connection, account)?
+            } else {
+                (None, None)
+            };
+            let mut statement = connection.prepare_cached(
+                "SELECT accounts.name, access.path, access.role \
+                 FROM access LEFT JOIN accounts ON accounts.id = access.account_id \
+                 WHERE ?1 IS NULL OR access.account_id = ?1 ORDER BY access.path_key, accounts.name_key",
+            )?;
+            let mut rows = statement.query([id])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let path: String = row.get(1)?;
+                all.push(Access {
+                    account: row.get(0)?,
+                    path: AccessPath::parse(&path).map_err(|_| Error::Corrupt("a path"))?,
+                    role: role(row.get(2)?)?,
+                });
+            }
+            Ok(all)
+        })
+    }
+
+    pub(in crate::store) fn role_on(
+        &self,
+        account: Option<AccountId>,
+        repository: &RepoPath,
+    ) -> Result<Option<Role>, Error> {
+        let [server, collection, project, own] = AccessPath::keys_above(repository);
+        self.read(|connection| {
+            let greatest: Option<i64> = connection
+                .prepare_cached(
+                    "SELECT max(role) FROM access \
+                     WHERE path_key IN (?1, ?2, ?3, ?4) AND (account_id IS NULL OR account_id = ?5)",
+                )?
+                .query_row(
+                    params![server, collection, project, own, account.map(|account| account.0)],
+                    |row| row.get(0),
+                )?;
+            greatest.map(role).transpose()
+        })
+    }
+
+    pub(in crate::store) fn rename_access(
+        &self,
+        actor: &Actor,
+        from: &RepoPath,
+        to: &RepoPath,
+    ) -> Result<(), Error> {
+        self.write(|transaction| {
+            let dropped = if from.key() == to.key() {
+                0
+            } else {
+                transaction.execute("DELETE FROM access WHERE path_key = ?1", [to.key()])?
+            };
+            let moved = transaction.execute(
+                "UPDATE access SET path_key = ?2, path = ?3 WHERE path_key = ?1",
+                params![from.key(), to.key(), to.to_string()],
+            )?;
+            let details = json!({ "to": to.to_string(), "rights": moved, "rights_dropped": dropped });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::RepositoryRename,
+                &from.to_string(),
+                &details,
+            )
+        })
+    }
+
+    pub(in crate::store) fn delete_access(&self, actor: &Actor, repository: &RepoPath) -> Result<(), Error> {
+        self.write(|transaction| {
+            let removed =
+                transaction.execute("DELETE FROM access WHERE path_key = ?1", [repository.key()])?;
+            let details = json!({ "rights": removed });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::RepositoryDelete,
+                &repository.to_string(),
+                &details,
+            )
+        })
+    }
+}

@@ -1,0 +1,347 @@
+//! The store in one SQLite file.
+//!
+//! One connection writes, behind a mutex; a few read; one more only watches for changes. Write-ahead logging keeps
+//! readers and the writer, also of other processes, out of each other's way, and `synchronous=FULL` makes a commit
+//! last through a loss of power.
+
+mod access;
+mod accounts;
+mod audit;
+mod tokens;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::Error;
+
+/// What brings a database from one version to the next; `user_version` counts how many of them were applied.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+
+/// How long a statement waits for another process. A command line that writes needs milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle connections for reading that are kept.
+const READERS_COUNT_MAX: usize = 4;
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    observer: Mutex<Observer>,
+}
+
+/// Watches for commits. `PRAGMA data_version` tells a connection of every commit but its own, so this one never
+/// writes.
+#[derive(Debug)]
+struct Observer {
+    connection: Connection,
+    data_version: i64,
+    generation: u64,
+}
+
+impl Sqlite {
+    pub(super) fn open(path: &Path) -> Result<Sqlite, Error> {
+        prepare_file(path).map_err(|error| open_error(path, &error))?;
+        let mut writer = connect(path)?;
+        migrate(&mut writer, path)?;
+        let observer = connect_reader(path)?;
+        Ok(Sqlite {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            readers: Mutex::new(Vec::new()),
+            // Version 0 is never reported, so the first question reads the generation.
+            observer: Mutex::new(Observer {
+                connection: observer,
+                data_version: 0,
+                generation: 0,
+            }),
+        })
+    }
+
+    pub(super) fn generation(&self) -> Result<u64, Error> {
+        let mut observer = lock(&self.observer);
+        // The version is read before the generation: a commit between the two is seen again at the next question.
+        // The other order would miss it for good.
+        let data_version: i64 = observer
+            .connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?;
+        if data_version != observer.data_version {
+            let generation: i64 = observer
+                .connection
+                .prepare_cached("SELECT value FROM generation WHERE id = 1")?
+                .query_row([], |row| row.get(0))?;
+            observer.generation = u64::try_from(generation).map_err(|_| Error::Corrupt("a generation"))?;
+            observer.data_version = data_version;
+        }
+        Ok(observer.generation)
+    }
+
+    /// Runs `change` in a transaction that is committed if it succeeds and undone if not.
+    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let mut connection = lock(&self.writer);
+        // Immediate: a transaction that begins by reading and then writes is refused, without waiting, when another
+        // process wrote in between.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let outcome = change(&transaction)?;
+        transaction.commit()?;
+        Ok(outcome)
+    }
+
+    /// Runs `question` on one snapshot of the database.
+    fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = lock(&self.readers).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connect_reader(&self.path)?,
+        };
+        let transaction = connection.transaction()?;
+        let outcome = question(&transaction)?;
+        transaction.commit()?;
+        let mut readers = lock(&self.readers);
+        if readers.len() < READERS_COUNT_MAX {
+            readers.push(connection);
+        }
+        Ok(outcome)
+    }
+}
+
+/// A panic while the lock was held has at most left a transaction that its drop undid.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    Error::Open {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Makes the file and its directory, readable by the owner alone; SQLite gives its `-wal` and `-shm` the same mode.
+///
+/// An existing file must not be opened here: closing it again would drop the POSIX locks that connections of this
+/// process hold on it (<https://www.sqlite.org/howtocorrupt.html>, "close() of a file descriptor").
+fn prepare_file(path: &Path) -> std::io::Result<()> {
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(directory)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => restrict(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes all rights on an existing database from everybody but its owner.
+#[cfg(unix)]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn restrict(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let connect = || {
+        // Without the URI flag, or a path that begins with "file:" would be read as options.
+        let connection = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;",
+        )?;
+        Ok(connection)
+    };
+    connect().map_err(|error: rusqlite::Error| open_error(path, &error))
+}
+
+fn connect_reader(path: &Path) -> Result<Connection, Error> {
+    let connection = connect(path)?;
+    connection.execute_batch("PRAGMA query_only = ON")?;
+    Ok(connection)
+}
+
+/// Applies the migrations that the database has not had, all or none.
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(Error::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    if found < 0 || (found == 0) != (tables == 0) {
+        return Err(Error::NotOurs {
+            path: path.to_owned(),
+        });
+    }
+    let applied = usize::try_from(found).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(applied) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The present moment in whole seconds, which is what the database keeps.
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+fn time(seconds: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_second(seconds).map_err(|_| Error::Corrupt("a time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_directory() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data/patgate.db");
+        (directory, path)
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_both_versions() {
+        let (_directory, path) = in_directory();
+        drop(Sqlite::open(&path).unwrap());
+        connect(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        let error = Sqlite::open(&path).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::NewerSchema {
+                    found: 99,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(error.to_string().contains("schema version 99"), "{error}");
+    }
+
+    #[test]
+    fn a_database_of_another_program_is_left_alone() {
+        let (_directory, path) = in_directory();
+        prepare_file(&path).unwrap();
+        connect(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE other (x)")
+            .unwrap();
+        assert!(matches!(Sqlite::open(&path), Err(Error::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_and_kept() {
+        let (_directory, path) = in_directory();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "not a database, but somebody's notes ".repeat(100)).unwrap();
+        assert!(matches!(Sqlite::open(&path), Err(Error::Open { .. })));
+        assert!(fs::read_to_string(&path).unwrap().starts_with("not a database"));
+    }
+
+    #[test]
+    fn a_new_database_can_be_opened_by_several_at_once() {
+        let (_directory, path) = in_directory();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Sqlite::open(&path).map(drop)))
+                .collect();
+            for one in all {
+                one.join().unwrap().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn commits_are_durable_and_keys_are_enforced() {
+        let (_directory, path) = in_directory();
+        let database = Sqlite::open(&path).unwrap();
+        let connection = lock(&database.writer);
+        let pragma = |name: &str| {
+            connection
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        assert_eq!(pragma("synchronous"), 2, "FULL");
+        assert_eq!(pragma("foreign_keys"), 1);
+        let mode: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_can_read_the_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let (_directory, path) = in_directory();
+        let _database = Sqlite::open(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let _again = Sqlite::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600, "rights that were added are taken away again");
+    }
+
+    #[test]
+    fn readers_cannot_write() {
+        let (_directory, path) = in_directory();
+        let database = Sqlite::open(&path).unwrap();
+        let outcome = database.read(|connection| Ok(connection.execute("DELETE FROM accounts", [])?));
+        assert!(matches!(outcome, Err(Error::Database(_))));
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_nothing() {
+        let (_directory, path) = in_directory();
+        let database = Sqlite::open(&path).unwrap();
+        let outcome: Result<(), Error> = database.write(|transaction| {
+            transaction.execute("INSERT INTO audit_events (at, actor, action, subject, details) VALUES (1, 'server', 'x', 'x', '{}')", [])?;
+            Err(Error::EveryoneIsReader)
+        });
+        assert!(outcome.is_err());
+        assert!(database.audit_events(10).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,276 @@
+//! Tokens, found by their digest.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, Transaction, params};
+use serde_json::{Map, Value, json};
+
+use super::{Sqlite, accounts, audit, now, time};
+use crate::store::{
+    Account, Actor, AuditAction, Error, NewToken, Token, TokenChange, TokenHash, TokenId, TokenUse,
+    check_label,
+};
+
+/// The columns that [`from_row`] reads, from the tables `tokens` and `accounts`.
+const COLUMNS: &str = "tokens.id, accounts.name, tokens.name, tokens.scopes, tokens.created_at, tokens.expires_at, \
+     tokens.revoked_at, tokens.last_used_at, tokens.last_used_from";
+const COLUMNS_COUNT: usize = 9;
+const TABLES: &str = "tokens JOIN accounts ON accounts.id = tokens.account_id";
+
+/// Seconds within which a further use of a token is not written again.
+const USE_SECONDS: i64 = 60;
+
+fn from_row(row: &Row<'_>) -> Result<Token, Error> {
+    let optional_time = |column: usize| row.get::<_, Option<i64>>(column)?.map(time).transpose();
+    Ok(Token {
+        id: row
+            .get::<_, String>(0)?
+            .parse()
+            .map_err(|_| Error::Corrupt("a token id"))?,
+        account: row.get(1)?,
+        name: row.get(2)?,
+        scopes: row.get(3)?,
+        created_at: time(row.get(4)?)?,
+        expires_at: time(row.get(5)?)?,
+        revoked_at: optional_time(6)?,
+        last_used_at: optional_time(7)?,
+        last_used_from: row
+            .get::<_, Option<String>>(8)?
+            .and_then(|address| address.parse().ok()),
+    })
+}
+
+fn find(connection: &Connection, id: &TokenId) -> Result<Option<Token>, Error> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM {TABLES} WHERE tokens.id = ?1"))?;
+    let mut rows = statement.query([id.as_str()])?;
+    rows.next()?.map(from_row).transpose()
+}
+
+/// Finds a token that must be there and not revoked.
+fn require_unrevoked(connection: &Connection, id: &TokenId) -> Result<Token, Error> {
+    let token = find(connection, id)?.ok_or_else(|| Error::TokenNotFound { id: id.clone() })?;
+    if token.revoked_at.is_some() {
+        return Err(Error::TokenRevoked { id: id.clone() });
+    }
+    Ok(token)
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    check_label(name).map_err(|reason| Error::Label {
+        name: name.to_owned(),
+        reason,
+    })
+}
+
+/// Turns the refusal of a second token with one id or digest into an error that the caller can act on.
+fn taken(error: rusqlite::Error, id: &TokenId) -> Error {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+
+    match error.sqlite_error().map(|inner| inner.extended_code) {
+        Some(SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) => {
+            Error::TokenExists { id: id.clone() }
+        }
+        _ => Error::Database(error),
+    }
+}
+
+impl Sqlite {
+    pub(in crate::store) fn create_token(&self, actor: &Actor, new: &NewToken<'_>) -> Result<Token, Error> {
+        check_name(new.name)?;
+        self.write(|transaction| {
+            transaction
+                .execute(
+                    "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![
+                        new.id.as_str(),
+                        new.hash.as_bytes().as_slice(),
+                        new.account.0,
+                        new.name,
+                        new.scopes,
+                        now(),
+                        new.expires_at.as_second()
+                    ],
+                )
+                .map_err(|error| taken(error, new.id))?;
+            let token = require_unrevoked(transaction, new.id)?;
+            let details = json!({
+                "account": token.account,
+                "name": token.name,
+                "scopes": token.scopes,
+                "expires_at": token.expires_at.to_string(),
+            });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::TokenCreate,
+                new.id.as_str(),
+                &details,
+            )?;
+            Ok(token)
+        })
+    }
+
+    pub(in crate::store) fn find_token(&self, id: &TokenId) -> Result<Option<Token>, Error> {
+        self.read(|connection| find(connection, id))
+    }
+
+    pub(in crate::store) fn find_token_by_hash(
+        &self,
+        hash: &TokenHash,
+    ) -> Result<Option<(Token, Account)>, Error> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS}, {} FROM {TABLES} WHERE tokens.hash = ?1",
+                accounts::COLUMNS
+            ))?;
+            let mut rows = statement.query([hash.as_bytes().as_slice()])?;
+            match rows.next()? {
+                Some(row) => Ok(Some((from_row(row)?, accounts::from_row(row, COLUMNS_COUNT)?))),
+                None => Ok(None),
+            }
+        })
+    }
+
+    pub(in crate::store) fn tokens(&self, account: Option<&str>) -> Result<Vec<Token>, Error> {
+        self.read(|connection| {
+            let account = account
+                .map(|name| accounts::require(connection, name))
+                .transpose()?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM {TABLES} WHERE ?1 IS NULL OR tokens.account_id = ?1 \
+                 ORDER BY tokens.created_at, tokens.rowid"
+            ))?;
+            let mut rows = statement.query([account.map(|account| account.id.0)])?;
+            let mut tokens = Vec::new();
+            while let Some(row) = rows.next()? {
+                tokens.push(from_row(row)?);
+            }
+            Ok(tokens)
+        })
+    }
+
+    pub(in crate::store) fn update_token(
+        &self,
+        actor: &Actor,
+        id: &TokenId,
+        change: &TokenChange<'_>,
+    ) -> Result<Token, Error> {
+        if let Some(name) = change.name {
+            check_name(name)?;
+        }
+        self.change_token(actor, id, AuditAction::TokenUpdate, change, |_| Ok(()))
+    }
+
+    pub(in crate::store) fn rotate_token(
+        &self,
+        actor: &Actor,
+        id: &TokenId,
+        hash: &TokenHash,
+        expires_at: Option<Timestamp>,
+    ) -> Result<Token, Error> {
+        let change = TokenChange {
+            expires_at,
+            ..TokenChange::default()
+        };
+        self.change_token(actor, id, AuditAction::TokenRotate, &change, |transaction| {
+            transaction
+                .execute(
+                    "UPDATE tokens SET hash = ?2 WHERE id = ?1",
+                    params![id.as_str(), hash.as_bytes().as_slice()],
+                )
+                .map_err(|error| taken(error, id))?;
+            Ok(())
+        })
+    }
+
+    pub(in crate::store) fn revoke_token(&self, actor: &Actor, id: &TokenId) -> Result<Token, Error> {
+        self.write(|transaction| {
+            let token = require_unrevoked(transaction, id)?;
+            transaction.execute(
+                "UPDATE tokens SET revoked_at = ?2 WHERE id = ?1",
+                params![id.as_str(), now()],
+            )?;
+            let details = json!({ "account": token.account, "name": token.name });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::TokenRevoke,
+                id.as_str(),
+                &details,
+            )?;
+            find(transaction, id)?.ok_or_else(|| Error::TokenNotFound { id: id.clone() })
+        })
+    }
+
+    pub(in crate::store) fn record_token_uses(&self, uses: &[TokenUse]) -> Result<(), Error> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE tokens SET last_used_at = ?2, last_used_from = ?3 \
+                 WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at + ?4 <= ?2)",
+            )?;
+            for used in uses {
+                statement.execute(params![
+                    used.id.as_str(),
+                    used.at.as_second(),
+                    used.from.to_string(),
+                    USE_SECONDS
+                ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Applies `change` and `further` to one token, records `action` with the new values and returns the token as it
+    /// is then.
+    fn change_token(
+        &self,
+        actor: &Actor,
+        id: &TokenId,
+        action: AuditAction,
+        change: &TokenChange<'_>,
+        further: impl FnOnce(&Transaction<'_>) -> Result<(), Error>,
+    ) -> Result<Token, Error> {
+        self.write(|transaction| {
+            let before = require_unrevoked(transaction, id)?;
+            further(transaction)?;
+            transaction.execute(
+                "UPDATE tokens SET name = ifnull(?2, name), scopes = ifnull(?3, scopes), \
+                 expires_at = ifnull(?4, expires_at) WHERE id = ?1",
+                params![
+                    id.as_str(),
+                    change.name,
+                    change.scopes,
+                    change.expires_at.map(Timestamp::as_second)
+                ],
+            )?;
+            let after = require_unrevoked(transaction, id)?;
+            audit::record(
+                transaction,
+                actor,
+                action,
+                id.as_str(),
+                &differences(&before, &after),
+            )?;
+            Ok(after)
+        })
+    }
+}
+
+/// What differs between two states of a token, as old and new value.
+fn differences(before: &Token, after: &Token) -> Value {
+    let mut changed = Map::new();
+    let mut compare = |field: &str, from: &dyn ToString, to: &dyn ToString| {
+        let (from, to) = (from.to_string(), to.to_string());
+        if from != to {
+            changed.insert(field.to_owned(), json!({ "from": from, "to": to }));
+        }
+    };
+    compare("name", &before.name, &after.name);
+    compare("scopes", &before.scopes, &after.scopes);
+    compare("expires_at", &before.expires_at, &after.expires_at);
+    Value::Object(changed)
+}
