@@ -7,10 +7,12 @@
 //! | [`names`], [`secret`], [`interrupt`], [`limits`] | words that everything shares |
 //! | [`protocol`] | bytes to git wire messages and back: pure, incremental, bounded |
 //! | [`store`] | accounts, tokens, access and the audit trail, in SQLite |
+//! | [`repository`] | bare repositories on disk: refs, objects, quarantine, ref transactions |
 
 pub mod interrupt;
 pub mod limits;
 pub mod names;
 pub mod protocol;
+pub mod repository;
 pub mod secret;
 pub mod store;
