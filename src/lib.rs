@@ -8,10 +8,12 @@
 //! | [`protocol`] | bytes to git wire messages and back: pure, incremental, bounded |
 //! | [`store`] | accounts, tokens, access and the audit trail, in SQLite |
 //! | [`repository`] | bare repositories on disk: refs, objects, quarantine, ref transactions |
+//! | [`pack`] | which objects go along, writing and taking in packs, checks |
 
 pub mod interrupt;
 pub mod limits;
 pub mod names;
+pub mod pack;
 pub mod protocol;
 pub mod repository;
 pub mod secret;

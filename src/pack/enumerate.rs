@@ -1,0 +1,406 @@
+//! Which objects a client that has some commits needs for others.
+//!
+//! The list is complete by induction over commits, parents first: all that a commit's tree reaches is listed, or a
+//! parent has the same object at the same path, and all that the parent reaches was dealt with before. The order
+//! matters: taken children first, two directories that change places could each vouch for what the other holds.
+
+use std::hash::BuildHasher;
+
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+
+use super::Error;
+use super::commits::Commits;
+use super::trees::{DEPTH_MAX, EntryMode, TreeCursor};
+use crate::interrupt::Interrupt;
+use crate::repository::objects::{Location, Objects};
+
+/// An object that goes along.
+#[derive(Debug, Clone, Copy)]
+pub struct ListedObject {
+    /// Its id.
+    pub id: ObjectId,
+    /// Where it lies, by the handle that the list was made with.
+    pub location: Location,
+}
+
+/// Objects to send, each once, in the order in which git sends them: commits, tags, trees, blobs, each newest first.
+#[derive(Debug)]
+pub struct ObjectList {
+    objects: Vec<ListedObject>,
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Objects that the client has and that lie beside what is sent: what thin packs may use as bases.
+    pub(crate) client_has: HashSet<ObjectId>,
+}
+
+impl ObjectList {
+    fn new() -> ObjectList {
+        ObjectList {
+            objects: Vec::new(),
+            places: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            client_has: HashSet::new(),
+        }
+    }
+
+    /// Makes a list of exactly `objects`, for packs whose content is decided elsewhere.
+    pub fn of(objects: impl IntoIterator<Item = ListedObject>) -> ObjectList {
+        let mut list = ObjectList::new();
+        for object in objects {
+            list.insert(object);
+        }
+        list
+    }
+
+    /// The objects in the order in which they are sent.
+    pub fn objects(&self) -> &[ListedObject] {
+        &self.objects
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether nothing is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// The place of `id` in [`ObjectList::objects`].
+    pub fn place(&self, id: &oid) -> Option<usize> {
+        let is_id = |&at: &u32| {
+            self.objects
+                .get(at as usize)
+                .is_some_and(|object| *object.id == *id)
+        };
+        self.places
+            .find(self.hasher.hash_one(id.as_bytes()), is_id)
+            .map(|&at| at as usize)
+    }
+
+    fn insert(&mut self, object: ListedObject) {
+        let at = self.objects.len() as u32;
+        self.objects.push(object);
+        let (objects, hasher) = (&self.objects, &self.hasher);
+        let rehash = |&at: &u32| {
+            objects
+                .get(at as usize)
+                .map_or(0, |object| hasher.hash_one(object.id.as_bytes()))
+        };
+        self.places
+            .insert_unique(hasher.hash_one(object.id.as_bytes()), at, rehash);
+    }
+}
+
+/// What to list.
+#[derive(Debug, Default)]
+pub struct Request<'a> {
+    /// Tips that the client wants: commits, tags, or any other object.
+    pub wants: &'a [ObjectId],
+    /// What it has, with all that it reaches: commits and tags; other kinds only count for themselves.
+    pub haves: &'a [ObjectId],
+    /// Tags, as id and what they finally point at: listed where that is listed too (`include-tag`).
+    pub tags: &'a [(ObjectId, ObjectId)],
+}
+
+/// Lists what `request` asks for. `progress` is told how many objects were found so far, now and then.
+///
+/// # Bounds
+///
+/// Some 100 bytes of memory for an object that is listed, and as much for a commit that was visited.
+///
+/// # Errors
+///
+/// When an object on the way is missing or corrupt, or the interrupt was triggered.
+pub fn enumerate(
+    objects: &mut Objects,
+    graph: Option<&gix_commitgraph::Graph>,
+    request: &Request<'_>,
+    progress: &mut dyn FnMut(usize),
+    interrupt: &Interrupt,
+) -> Result<ObjectList, Error> {
+    let mut client_has = HashSet::new();
+    let mut excluded = Vec::new();
+    for &id in request.haves {
+        client_has.insert(id);
+        if let Some(commit) = peel_to_commit(objects, id, &mut |tag| {
+            client_has.insert(tag);
+        })? {
+            excluded.push(commit);
+        }
+    }
+    let mut tips = Vec::new();
+    let mut tags = Vec::new();
+    let mut others = Vec::new();
+    for &id in request.wants {
+        sort_want(objects, id, &client_has, &mut tips, &mut tags, &mut others)?;
+    }
+
+    let mut commits = Commits::new(objects, graph, interrupt);
+    let found = commits.walk(&tips, &excluded, progress)?;
+    let mut walk = Walk {
+        list: ObjectList {
+            client_has,
+            ..ObjectList::new()
+        },
+        trees: Vec::new(),
+        blobs: Vec::new(),
+        seen: HashSet::new(),
+        progress,
+        interrupt,
+    };
+    for &commit in &found {
+        let id = commits.id(commit);
+        walk.add_listed(commits.objects(), id)?;
+    }
+    let commit_count = walk.list.len();
+    for id in tags {
+        walk.add_listed(commits.objects(), id)?;
+    }
+    let has_boundary = !excluded.is_empty();
+    let order = if has_boundary {
+        commits.parents_first(&found)
+    } else {
+        found
+    };
+    for commit in order {
+        let tree = commits.tree(commit);
+        let parents: Vec<(ObjectId, bool)> = match has_boundary {
+            // Without a boundary every tree is new or seen: comparing with parents would only read them twice.
+            false => Vec::new(),
+            true => commits
+                .parents(commit)
+                .iter()
+                .map(|&parent| (commits.tree(parent), commits.is_uninteresting(parent)))
+                .collect(),
+        };
+        walk.add_tree(commits.objects(), tree, &parents)?;
+    }
+    if has_boundary {
+        walk.trees.reverse();
+        walk.blobs.reverse();
+    }
+    for (id, kind) in others {
+        match kind {
+            Kind::Tree => walk.add_tree(commits.objects(), id, &[])?,
+            _ => walk.add_blob(commits.objects(), &id)?,
+        }
+    }
+    walk.add_tags_of(commits.objects(), request.tags, commit_count)?;
+    Ok(walk.finish())
+}
+
+/// Follows tags from `id` down to a commit, telling every tag on the way; `None` where they lead elsewhere.
+pub(crate) fn peel_to_commit(
+    objects: &mut Objects,
+    id: ObjectId,
+    tag: &mut dyn FnMut(ObjectId),
+) -> Result<Option<ObjectId>, Error> {
+    let mut at = id;
+    loop {
+        match objects.kind(&at)?.ok_or(Error::Missing(at))? {
+            Kind::Commit => return Ok(Some(at)),
+            Kind::Tag => {
+                tag(at);
+                at = tag_target(objects, at)?;
+            }
+            Kind::Tree | Kind::Blob => return Ok(None),
+        }
+    }
+}
+
+/// What the tag `id` points at.
+fn tag_target(objects: &mut Objects, id: ObjectId) -> Result<ObjectId, Error> {
+    let object = objects.read(&id)?.ok_or(Error::Missing(id))?;
+    gix_object::TagRefIter::from_bytes(&object.data, objects.object_hash())
+        .target_id()
+        .map_err(|err| crate::repository::objects::Error::corrupt(id, err).into())
+}
+
+fn sort_want(
+    objects: &mut Objects,
+    id: ObjectId,
+    client_has: &HashSet<ObjectId>,
+    tips: &mut Vec<ObjectId>,
+    tags: &mut Vec<ObjectId>,
+    others: &mut Vec<(ObjectId, Kind)>,
+) -> Result<(), Error> {
+    let mut at = id;
+    loop {
+        match objects.kind(&at)?.ok_or(Error::Missing(at))? {
+            Kind::Commit => {
+                tips.push(at);
+                return Ok(());
+            }
+            Kind::Tag => {
+                if !client_has.contains(&at) {
+                    tags.push(at);
+                }
+                at = tag_target(objects, at)?;
+            }
+            kind @ (Kind::Tree | Kind::Blob) => {
+                if !client_has.contains(&at) {
+                    others.push((at, kind));
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+struct Walk<'a> {
+    list: ObjectList,
+    trees: Vec<ListedObject>,
+    blobs: Vec<ListedObject>,
+    /// Trees and blobs that were met, listed or had.
+    seen: HashSet<ObjectId>,
+    progress: &'a mut dyn FnMut(usize),
+    interrupt: &'a Interrupt,
+}
+
+/// A tree that is being listed and what its commit's parents have at the same path.
+struct Level {
+    tree: TreeCursor,
+    bases: Vec<(TreeCursor, bool)>,
+}
+
+impl Walk<'_> {
+    fn locate(objects: &mut Objects, id: &oid) -> Result<ListedObject, Error> {
+        let location = objects.locate(id)?.ok_or_else(|| Error::Missing(id.to_owned()))?;
+        Ok(ListedObject {
+            id: id.to_owned(),
+            location,
+        })
+    }
+
+    /// Lists a commit or a tag.
+    fn add_listed(&mut self, objects: &mut Objects, id: ObjectId) -> Result<(), Error> {
+        if self.list.place(&id).is_none() {
+            self.list.insert(Self::locate(objects, &id)?);
+        }
+        Ok(())
+    }
+
+    fn add_blob(&mut self, objects: &mut Objects, id: &oid) -> Result<(), Error> {
+        if self.seen.insert(id.to_owned()) {
+            self.blobs.push(Self::locate(objects, id)?);
+            (self.progress)(self.list.len() + self.trees.len() + self.blobs.len());
+        }
+        Ok(())
+    }
+
+    /// Lists the tree `root` and all in it that was not met and that `parents` (their root trees, and whether the
+    /// client has them) do not have at the same path.
+    fn add_tree(
+        &mut self,
+        objects: &mut Objects,
+        root: ObjectId,
+        parents: &[(ObjectId, bool)],
+    ) -> Result<(), Error> {
+        if parents.iter().any(|&(tree, _)| tree == root) {
+            return Ok(());
+        }
+        let mut stack = Vec::new();
+        stack.extend(self.enter(objects, &root, parents)?);
+        while let Some(level) = stack.last_mut() {
+            let Some((entry, end)) = level.tree.peek()? else {
+                stack.pop();
+                continue;
+            };
+            let (mode, id) = (entry.mode, entry.id.to_owned());
+            let mut below: Vec<(ObjectId, bool)> = Vec::new();
+            let mut is_had = mode == EntryMode::Gitlink;
+            for (base, client_has) in &mut level.bases {
+                if is_had {
+                    break;
+                }
+                if let Some(base_id) = base.seek(entry.name, mode)? {
+                    is_had = base_id == id;
+                    if *client_has {
+                        self.list.client_has.insert(base_id);
+                    }
+                    below.push((base_id, *client_has));
+                }
+            }
+            level.tree.advance_to(end);
+            if is_had {
+                continue;
+            }
+            match mode {
+                EntryMode::Blob => self.add_blob(objects, &id)?,
+                EntryMode::Gitlink => {}
+                EntryMode::Tree => {
+                    let tree = self.enter(objects, &id, &below)?;
+                    if tree.is_some() && stack.len() >= DEPTH_MAX {
+                        return Err(Error::TooDeep(id));
+                    }
+                    stack.extend(tree);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the tree itself if it was not met, and opens it and its bases.
+    fn enter(
+        &mut self,
+        objects: &mut Objects,
+        id: &oid,
+        bases: &[(ObjectId, bool)],
+    ) -> Result<Option<Level>, Error> {
+        if self.interrupt.is_triggered() {
+            return Err(Error::Interrupted);
+        }
+        if !self.seen.insert(id.to_owned()) {
+            return Ok(None);
+        }
+        let listed = Self::locate(objects, id)?;
+        self.trees.push(listed);
+        (self.progress)(self.list.len() + self.trees.len() + self.blobs.len());
+        let tree = TreeCursor::new(id, objects.read_at(id, listed.location)?)?;
+        let mut opened = Vec::with_capacity(bases.len());
+        for (base, client_has) in bases {
+            if *client_has {
+                self.list.client_has.insert(*base);
+            }
+            match TreeCursor::read(objects, base) {
+                Ok(tree) => opened.push((tree, *client_has)),
+                // What the other side has need not be whole here.
+                Err(Error::Missing(_)) if *client_has => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(Some(Level { tree, bases: opened }))
+    }
+
+    fn add_tags_of(
+        &mut self,
+        objects: &mut Objects,
+        tags: &[(ObjectId, ObjectId)],
+        commits: usize,
+    ) -> Result<(), Error> {
+        for &(tag, target) in tags {
+            let is_listed = self.list.place(&target).is_some_and(|place| place < commits);
+            if !is_listed || self.list.client_has.contains(&tag) {
+                continue;
+            }
+            let mut at = tag;
+            while at != target && objects.kind(&at)? == Some(Kind::Tag) {
+                self.add_listed(objects, at)?;
+                at = tag_target(objects, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> ObjectList {
+        let mut list = self.list;
+        for object in self.trees.into_iter().chain(self.blobs) {
+            list.insert(object);
+        }
+        list
+    }
+}

@@ -1,0 +1,228 @@
+//! Joining small packs and loose objects into one pack, so that look-ups stay quick after many pushes.
+//!
+//! Nothing is decided about what is still needed: every object that was there is there afterwards. Old files go only
+//! when the new pack, taken in and hashed like a push, is durable in their place; readers that have them mapped go on.
+//! Spec: git-repack(1) `--geometric`, gitrepository-layout(5).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gix_hash::ObjectId;
+use hashbrown::HashSet;
+
+use super::connectivity;
+use super::enumerate::{ListedObject, ObjectList};
+use super::import::NoBases;
+use super::ingest::{self, Ingested};
+use super::write::{Options, write};
+use crate::interrupt::Interrupt;
+use crate::limits::PushLimits;
+use crate::repository::objects::{self, Location, Objects, Pack};
+use crate::repository::{self, Repository, durable};
+
+/// A pack is left alone when it has at least this many times the objects of all smaller ones together.
+const GEOMETRIC_FACTOR: u64 = 2;
+
+/// Why the repository was left as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintainError {
+    /// The new pack lacks objects: nothing was removed.
+    #[error("the joined pack has {actual} of {expected} objects")]
+    Incomplete {
+        /// Objects that went in.
+        expected: u64,
+        /// Objects that came out.
+        actual: u64,
+    },
+    /// The new pack cannot be read back as it should.
+    #[error("the joined pack is not what it should be")]
+    Ingest(#[from] ingest::Error),
+    /// The object database cannot be read.
+    #[error(transparent)]
+    Objects(#[from] objects::Error),
+    /// The repository cannot be written.
+    #[error(transparent)]
+    Repository(#[from] repository::Error),
+    /// A file cannot be removed or a directory not synced.
+    #[error("cannot tidy up")]
+    Tidy(#[from] io::Error),
+    /// The new pack cannot be written.
+    #[error("cannot write the joined pack")]
+    Write(#[from] super::Error),
+}
+
+/// What was done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Maintained {
+    /// Packs that were joined.
+    pub packs: usize,
+    /// Loose objects that went into the new pack.
+    pub loose: usize,
+    /// Objects in the new pack.
+    pub objects: u64,
+}
+
+/// Joins what is worth joining in `repository`'s own object directory. Alternates, and packs with a `.keep` or
+/// `.promisor` file, are left alone.
+///
+/// # Errors
+///
+/// When something cannot be read or written; whatever fails, no object is lost.
+pub fn maintain(
+    repository: &Arc<Repository>,
+    limits: &PushLimits,
+    interrupt: &Interrupt,
+) -> Result<Maintained, MaintainError> {
+    let own = repository.git_dir().join("objects");
+    let mut objects = repository.objects()?;
+    let joined = to_join(&objects, &own.join("pack"));
+    let loose: Vec<(ObjectId, Location)> = objects
+        .loose()?
+        .into_iter()
+        .filter(|(_, location)| objects.dir_of(*location).is_some_and(|dir| dir == own))
+        .collect();
+    if joined.len() < 2 && loose.is_empty() {
+        return Ok(Maintained::default());
+    }
+    let list = list_all(&objects, &joined, &loose);
+    let count = list.len() as u64;
+    let quarantine = repository.quarantine()?;
+    let options = ingest::Options {
+        object_hash: repository.object_hash(),
+        limits: limits.clone(),
+        fsck: None,
+        thin: false,
+        compression: repository.settings().compression,
+    };
+    let pack = rewrite(&mut objects, &list, quarantine.pack_dir(), &options, interrupt)?;
+    if u64::from(pack.objects_count) != count {
+        return Err(MaintainError::Incomplete {
+            expected: count,
+            actual: u64::from(pack.objects_count),
+        });
+    }
+    quarantine
+        .into_checked(&connectivity::of_present_objects())
+        .migrate()?;
+    remove_joined(&own, &joined, &pack, &loose)?;
+    repository.object_store().refresh()?;
+    Ok(Maintained {
+        packs: joined.len(),
+        loose: loose.len(),
+        objects: count,
+    })
+}
+
+/// The smallest packs, up to the first that is large beside all smaller ones.
+fn to_join(objects: &Objects, pack_dir: &Path) -> Vec<Arc<Pack>> {
+    let is_free = |pack: &Pack| {
+        let path = pack.index_path();
+        path.parent() == Some(pack_dir)
+            && pack.is_readable()
+            && pack.index().is_some()
+            && !path.with_extension("keep").exists()
+            && !path.with_extension("promisor").exists()
+    };
+    let mut packs: Vec<Arc<Pack>> = objects
+        .packs()
+        .iter()
+        .filter(|pack| is_free(pack))
+        .cloned()
+        .collect();
+    packs.sort_by_key(|pack| pack.num_objects());
+    let mut smaller = 0;
+    let mut end = 0;
+    for (at, pack) in packs.iter().enumerate() {
+        let count = u64::from(pack.num_objects());
+        if at > 0 && count < GEOMETRIC_FACTOR * smaller {
+            end = at + 1;
+        }
+        smaller += count;
+    }
+    packs.truncate(end);
+    packs
+}
+
+fn list_all(objects: &Objects, joined: &[Arc<Pack>], loose: &[(ObjectId, Location)]) -> ObjectList {
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for (place, pack) in (0u32..).zip(objects.packs()) {
+        if joined.iter().any(|member| Arc::ptr_eq(member, pack)) {
+            let listed = pack.objects().map(|(offset, id)| ListedObject {
+                id,
+                location: Location::Packed { pack: place, offset },
+            });
+            found.extend(listed.filter(|object| seen.insert(object.id)));
+        }
+    }
+    let listed = loose.iter().map(|&(id, location)| ListedObject { id, location });
+    found.extend(listed.filter(|object| seen.insert(object.id)));
+    ObjectList::of(found)
+}
+
+fn rewrite(
+    objects: &mut Objects,
+    list: &ObjectList,
+    dir: &Path,
+    options: &ingest::Options,
+    interrupt: &Interrupt,
+) -> Result<Ingested, MaintainError> {
+    let (mut reader, writer) = io::pipe()?;
+    let how = Options {
+        thin: false,
+        ofs_delta: true,
+        compression: options.compression,
+    };
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut out = io::BufWriter::with_capacity(64 << 10, writer);
+            write(objects, list, how, &mut out, &mut |_| (), interrupt)?;
+            io::Write::flush(&mut out).map_err(super::Error::Write)
+        });
+        let taken = ingest::ingest(&mut reader, dir, &mut NoBases, options, &mut |_| (), interrupt);
+        drop(reader);
+        match (sender.join(), taken) {
+            // What broke the sending is the cause; that the pack then ended early follows from it.
+            (Ok(Err(err)), _) if !matches!(err, super::Error::Write(_)) => Err(err.into()),
+            (_, taken) => Ok(taken?),
+        }
+    })
+}
+
+/// Removes what the new pack replaces: first what names the old packs, so that nobody is sent to one that is gone.
+fn remove_joined(
+    own: &Path,
+    joined: &[Arc<Pack>],
+    pack: &Ingested,
+    loose: &[(ObjectId, Location)],
+) -> io::Result<()> {
+    let pack_dir = own.join("pack");
+    if !joined.is_empty() {
+        remove(&pack_dir.join("multi-pack-index"))?;
+    }
+    for old in joined
+        .iter()
+        .filter(|old| old.index_path().file_name() != pack.index.file_name())
+    {
+        for extension in ["idx", "bitmap", "rev", "mtimes", "pack"] {
+            remove(&old.index_path().with_extension(extension))?;
+        }
+    }
+    durable::sync_dir(&pack_dir)?;
+    for (id, _) in loose {
+        let hex = id.to_string();
+        let (fan, rest) = hex.split_at_checked(2).unwrap_or((&hex, ""));
+        let path: PathBuf = own.join(fan).join(rest);
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}
