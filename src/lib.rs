@@ -9,7 +9,9 @@
 //! | [`store`] | accounts, tokens, access and the audit trail, in SQLite |
 //! | [`repository`] | bare repositories on disk: refs, objects, quarantine, ref transactions |
 //! | [`pack`] | which objects go along, writing and taking in packs, checks |
+//! | [`auth`] | the gate: credential to principal to grant |
 
+pub mod auth;
 pub mod interrupt;
 pub mod limits;
 pub mod names;

@@ -1,0 +1,434 @@
+//! The one way in: who asks, and may they.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::clock::Clock;
+use super::credential;
+use super::grant::{Fetch, Grant, Push};
+use super::last_used::Recorder;
+use super::refusal::{Refusal, RefusalKind};
+use super::scope::{Operation, Scopes};
+use super::throttle::{self, Throttle};
+use super::token::PlainToken;
+use crate::names::RepoPath;
+use crate::store::{Account, AccountId, Role, Store, Token, TokenHash, TokenId, TokenUse};
+
+/// Verified tokens that are kept in memory at most.
+const TOKENS_COUNT_MAX: usize = 4096;
+
+/// Repositories whose role is kept in memory, for each token and for anonymous readers. With some 300 bytes each, a
+/// full cache takes 80 MB.
+const ROLES_COUNT_MAX: usize = 64;
+
+/// Seconds within which a further use of a token is not queued again.
+const USE_SECONDS: i64 = 60;
+
+/// How the gate behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Whether public repositories can be fetched without a token.
+    pub allow_anonymous_read: bool,
+    /// How much failing is borne.
+    pub throttle: throttle::Settings,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Who is asking: the owner of a live token, or an anonymous reader.
+#[derive(Clone)]
+pub struct Principal(Option<Arc<Verified>>);
+
+impl Principal {
+    /// Name of the account; None for an anonymous reader.
+    pub fn account(&self) -> Option<&str> {
+        self.0.as_deref().map(|verified| verified.account.as_str())
+    }
+
+    /// Public id of the token; None for an anonymous reader.
+    pub fn token_id(&self) -> Option<&str> {
+        self.0.as_deref().map(|verified| verified.token_id.as_str())
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Principal")
+            .field("account", &self.account())
+            .field("token_id", &self.token_id())
+            .finish()
+    }
+}
+
+/// A token that the store knew, that was not revoked and whose owner was not disabled at one generation.
+struct Verified {
+    hash: TokenHash,
+    token_id: TokenId,
+    token_name: String,
+    scopes: Scopes,
+    expires_at: Timestamp,
+    account: String,
+    account_id: AccountId,
+    is_admin: bool,
+    rights: Rights,
+    /// When its last use was queued; shared with the entry that replaces this one.
+    noted_at: Arc<AtomicI64>,
+}
+
+/// Roles on repositories, as of one generation of the store or a later one.
+#[derive(Debug)]
+struct Rights {
+    generation: u64,
+    roles: Mutex<HashMap<RepoPath, Option<Role>>>,
+}
+
+impl Rights {
+    fn new(generation: u64) -> Rights {
+        Rights {
+            generation,
+            roles: Mutex::new(HashMap::new()),
+        }
+    }
+
+    fn role_on(
+        &self,
+        store: &Store,
+        account: Option<AccountId>,
+        repository: &RepoPath,
+    ) -> Result<Option<Role>, Refusal> {
+        if let Some(role) = lock(&self.roles).get(repository) {
+            return Ok(*role);
+        }
+        let role = store.role_on(account, repository)?;
+        let mut roles = lock(&self.roles);
+        if roles.len() >= ROLES_COUNT_MAX {
+            roles.clear();
+        }
+        roles.insert(repository.clone(), role);
+        Ok(role)
+    }
+}
+
+/// The gate; clones share it.
+///
+/// An answer about a token that was seen before costs microseconds: the store is asked whether anything changed, and
+/// if nothing did, memory answers. Any change, by this process or another, voids what memory holds.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    options: Options,
+    throttle: Throttle,
+    recorder: Recorder,
+    tokens: Mutex<HashMap<TokenHash, Arc<Verified>>>,
+    everyone: Mutex<Arc<Rights>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// Makes a gate for the accounts of `store`, and starts the thread that notes when tokens are used.
+    pub fn new(store: Store, options: Options) -> Gate {
+        Gate(Arc::new(Inner {
+            throttle: Throttle::new(options.throttle.clone()),
+            recorder: Recorder::start(store.clone()),
+            tokens: Mutex::new(HashMap::new()),
+            // Generations begin at 1, so this one is replaced at the first question.
+            everyone: Mutex::new(Arc::new(Rights::new(0))),
+            store,
+            options,
+        }))
+    }
+
+    /// The store behind the gate.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Writes when tokens were last used and stops noting it. Dropping the last clone does the same.
+    pub fn shutdown(&self) {
+        self.0.recorder.stop();
+    }
+
+    /// Waits until every use of a token so far is written.
+    pub fn flush(&self) {
+        self.0.recorder.flush();
+    }
+
+    /// Tells who asks, by the value of the `Authorization` header as it was received.
+    ///
+    /// A credential that is no live token counts as a failure of `client`; after too many of them only tokens that
+    /// this gate has seen alive before get an answer other than [`Refusal::Throttled`]. A missing one is no failure,
+    /// because git's first request never has one.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of kind `Unauthorized`, `TooManyRequests` or `Internal`.
+    ///
+    /// # Blocking
+    ///
+    /// Microseconds for a token that is known; else the database is read.
+    pub fn authenticate(&self, authorization: Option<&[u8]>, client: IpAddr) -> Result<Principal, Refusal> {
+        let Some(authorization) = authorization else {
+            return if self.0.options.allow_anonymous_read {
+                Ok(Principal(None))
+            } else {
+                Err(Refusal::CredentialMissing)
+            };
+        };
+        let hash = hash_of(authorization);
+        // Whoever sends a token that was alive a moment ago does not guess. Without this, one neighbour behind the
+        // same address could shut everybody out.
+        let known = hash
+            .as_ref()
+            .ok()
+            .and_then(|hash| lock(&self.0.tokens).get(hash).cloned());
+        if known.is_none()
+            && let Some(wait) = self.0.throttle.wait(client, self.0.options.clock.elapsed())
+        {
+            return Err(Refusal::Throttled { wait });
+        }
+        let verified = hash
+            .and_then(|hash| self.verify(&hash, known))
+            .inspect_err(|refusal| {
+                if refusal.kind() == RefusalKind::Unauthorized {
+                    self.0.throttle.fail(client, self.0.options.clock.elapsed());
+                }
+            })?;
+        self.note_use(&verified, client);
+        Ok(Principal(Some(verified)))
+    }
+
+    /// Decides whether `principal` may fetch. `located` is the repository as it is spelled on disk, None where there is
+    /// none by the name that was asked for.
+    ///
+    /// The decision is made by what the store says now, whatever it said when the principal was authenticated; so it
+    /// can be asked again before something is made final.
+    ///
+    /// # Errors
+    ///
+    /// Any kind of refusal but `TooManyRequests`.
+    pub fn authorize_fetch(
+        &self,
+        principal: &Principal,
+        located: Option<&RepoPath>,
+    ) -> Result<Grant<Fetch>, Refusal> {
+        self.authorize(principal, located, Operation::Fetch, Role::Reader)
+    }
+
+    /// Decides whether `principal` may push; otherwise as [`Gate::authorize_fetch`].
+    ///
+    /// # Errors
+    ///
+    /// Any kind of refusal but `TooManyRequests`.
+    pub fn authorize_push(
+        &self,
+        principal: &Principal,
+        located: Option<&RepoPath>,
+    ) -> Result<Grant<Push>, Refusal> {
+        self.authorize(principal, located, Operation::Push, Role::Contributor)
+    }
+
+    /// The order of the checks decides what is given away: a token without any right on code learns nothing about
+    /// which repositories there are, and neither does an owner without a role.
+    fn authorize<Op>(
+        &self,
+        principal: &Principal,
+        located: Option<&RepoPath>,
+        operation: Operation,
+        needs: Role,
+    ) -> Result<Grant<Op>, Refusal> {
+        let Some(verified) = &principal.0 else {
+            return self.authorize_anonymous(located, needs);
+        };
+        let verified = self.verify(&verified.hash, Some(Arc::clone(verified)))?;
+        let scope_too_small = || Refusal::ScopeTooSmall {
+            name: verified.token_name.clone(),
+            id: verified.token_id.clone(),
+            scopes: verified.scopes,
+            operation,
+        };
+        if !verified.scopes.allows(Operation::Fetch) {
+            return Err(scope_too_small());
+        }
+        let repository = located.ok_or(Refusal::NotFound)?;
+        let role = if verified.is_admin {
+            Some(Role::Administrator)
+        } else {
+            verified
+                .rights
+                .role_on(&self.0.store, Some(verified.account_id), repository)?
+        };
+        let has = role.ok_or(Refusal::NotFound)?;
+        if !verified.scopes.allows(operation) {
+            return Err(scope_too_small());
+        }
+        if has < needs {
+            let account = verified.account.clone();
+            return Err(Refusal::RoleTooSmall {
+                account,
+                repository: repository.clone(),
+                has,
+                needs,
+            });
+        }
+        let token_id = verified.token_id.as_str().to_owned();
+        Ok(Grant::new(
+            repository.clone(),
+            Some(verified.account.clone()),
+            Some(token_id),
+        ))
+    }
+
+    /// An anonymous reader may fetch what is public. Everything else is answered as if nothing had been asked for, so
+    /// that nobody without a token learns which other repositories there are.
+    fn authorize_anonymous<Op>(&self, located: Option<&RepoPath>, needs: Role) -> Result<Grant<Op>, Refusal> {
+        let repository = located
+            .filter(|_| self.0.options.allow_anonymous_read)
+            .ok_or(Refusal::CredentialMissing)?;
+        let generation = self.0.store.generation()?;
+        let everyone = {
+            let mut everyone = lock(&self.0.everyone);
+            if everyone.generation != generation {
+                *everyone = Arc::new(Rights::new(generation));
+            }
+            Arc::clone(&everyone)
+        };
+        match everyone.role_on(&self.0.store, None, repository)? {
+            Some(role) if role >= needs => Ok(Grant::new(repository.clone(), None, None)),
+            _ => Err(Refusal::CredentialMissing),
+        }
+    }
+
+    /// Returns what holds for a token now: `known` if nothing changed since it was read, else what the store says.
+    fn verify(&self, hash: &TokenHash, known: Option<Arc<Verified>>) -> Result<Arc<Verified>, Refusal> {
+        // Before the token is read: what changes in between makes the entry look older than it is, never newer.
+        let generation = self.0.store.generation()?;
+        let verified = match known {
+            Some(known) if known.rights.generation == generation => known,
+            known => self.load(hash, generation, known.as_deref())?,
+        };
+        if verified.expires_at <= self.0.options.clock.now() {
+            lock(&self.0.tokens).remove(hash);
+            return Err(Refusal::TokenExpired {
+                name: verified.token_name.clone(),
+                at: verified.expires_at,
+            });
+        }
+        Ok(verified)
+    }
+
+    fn load(
+        &self,
+        hash: &TokenHash,
+        generation: u64,
+        before: Option<&Verified>,
+    ) -> Result<Arc<Verified>, Refusal> {
+        let found = self.0.store.find_token_by_hash(hash)?;
+        let verified = match found.ok_or(Refusal::TokenUnknown).and_then(require_alive) {
+            Ok((token, account)) => Arc::new(Verified::new(*hash, generation, token, account, before)),
+            Err(refusal) => {
+                lock(&self.0.tokens).remove(hash);
+                return Err(refusal);
+            }
+        };
+        let mut tokens = lock(&self.0.tokens);
+        if tokens.len() >= TOKENS_COUNT_MAX && !tokens.contains_key(hash) {
+            tokens.retain(|_, verified| verified.rights.generation == generation);
+            if tokens.len() > TOKENS_COUNT_MAX / 2 {
+                tokens.clear();
+            }
+        }
+        tokens.insert(*hash, Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    fn note_use(&self, verified: &Verified, client: IpAddr) {
+        let now = self.0.options.clock.now();
+        let noted_at = verified.noted_at.load(Ordering::Relaxed);
+        if now.as_second() < noted_at.saturating_add(USE_SECONDS) {
+            return;
+        }
+        // Of many requests at once only the one that moves the time queues it.
+        let moved = verified.noted_at.compare_exchange(
+            noted_at,
+            now.as_second(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        let used = TokenUse {
+            id: verified.token_id.clone(),
+            at: now,
+            from: client.to_canonical(),
+        };
+        if moved.is_ok() && !self.0.recorder.record(used) {
+            verified.noted_at.store(noted_at, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Verified {
+    fn new(
+        hash: TokenHash,
+        generation: u64,
+        token: Token,
+        account: Account,
+        before: Option<&Verified>,
+    ) -> Self {
+        let noted_at = || {
+            Arc::new(AtomicI64::new(
+                token.last_used_at.map_or(i64::MIN, Timestamp::as_second),
+            ))
+        };
+        Verified {
+            hash,
+            noted_at: before.map_or_else(noted_at, |before| Arc::clone(&before.noted_at)),
+            token_id: token.id,
+            token_name: token.name,
+            scopes: Scopes::parse_known(&token.scopes),
+            expires_at: token.expires_at,
+            account: account.name,
+            account_id: account.id,
+            is_admin: account.is_admin,
+            rights: Rights::new(generation),
+        }
+    }
+}
+
+/// Takes a token out of the header; one with a wrong checksum never reaches the store.
+fn hash_of(authorization: &[u8]) -> Result<TokenHash, Refusal> {
+    let credential = credential::parse(authorization)?;
+    Ok(PlainToken::parse(credential.secret().expose())?.hash())
+}
+
+fn require_alive((token, account): (Token, Account)) -> Result<(Token, Account), Refusal> {
+    if let Some(at) = token.revoked_at {
+        return Err(Refusal::TokenRevoked { name: token.name, at });
+    }
+    if account.is_disabled {
+        return Err(Refusal::AccountDisabled {
+            account: account.name,
+        });
+    }
+    Ok((token, account))
+}
+
+/// Nothing that is held under these locks is left half-changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

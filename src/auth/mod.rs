@@ -1,0 +1,23 @@
+//! The gate: from the credential of a request to who asks, and from there to what they may do.
+//!
+//! **Owns** the text of tokens, the meaning of scopes, password hashing, the throttling of failures, the cache of
+//! verified tokens, and [`Grant`], without which no engine runs. **Does not know** HTTP, pkt-lines or where a
+//! repository lies. **Invariants**: a right is what the token's scopes allow and its owner may do, by what the store
+//! says at the moment of the question; the cache is keyed by the digest of a token, never by its text; a refusal says
+//! nothing about a repository that the owner of the token may not see. **Spec**: RFC 7617, RFC 6750, RFC 6585 §4.
+
+pub mod clock;
+pub mod credential;
+mod gate;
+mod grant;
+mod last_used;
+pub mod password;
+mod refusal;
+pub mod scope;
+pub mod throttle;
+pub mod token;
+
+pub use clock::Clock;
+pub use gate::{Gate, Options, Principal};
+pub use grant::{Fetch, Grant, Push};
+pub use refusal::{Refusal, RefusalKind};

@@ -1,0 +1,210 @@
+//! Why the gate stays shut, and what a person reads about it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::credential;
+use super::scope::{self, Operation, Scopes};
+use super::token::ParseError;
+use crate::names::RepoPath;
+use crate::store::{self, Role, TokenId};
+
+/// Which class of answer a refusal calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// 401: there is no credential, or it is no live token. git forgets it and asks again.
+    Unauthorized,
+    /// 403: the token lives, but it or its owner may not do this. git keeps it.
+    Forbidden,
+    /// 404: there is no such repository, or its owner may not know of it.
+    NotFound,
+    /// 429: the address has to wait; see [`Refusal::retry_after`].
+    TooManyRequests,
+    /// 500: the store failed.
+    Internal,
+}
+
+impl RefusalKind {
+    /// The HTTP status of the answer (RFC 9110, RFC 6585).
+    pub const fn status(self) -> u16 {
+        match self {
+            RefusalKind::Unauthorized => 401,
+            RefusalKind::Forbidden => 403,
+            RefusalKind::NotFound => 404,
+            RefusalKind::TooManyRequests => 429,
+            RefusalKind::Internal => 500,
+        }
+    }
+}
+
+/// Why the gate stays shut.
+///
+/// `Display` is the whole text for a person: one or two sentences with the next step, which git prints as
+/// `remote: …`. What it says about a token is said to whoever holds the token.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The owner of the token is disabled.
+    #[error(
+        "The account '{account}', which this token belongs to, is disabled. Ask an administrator of this server to enable it."
+    )]
+    AccountDisabled {
+        /// The owner.
+        account: String,
+    },
+    /// The `Authorization` header cannot be read.
+    #[error(
+        "The credential cannot be read: {0}. Give a personal access token as the password, with any username."
+    )]
+    CredentialMalformed(#[source] credential::Error),
+    /// There is no credential.
+    #[error("This server needs a personal access token. Give it as the password, with any username.")]
+    CredentialMissing,
+    /// The credential is no token, such as an account's password.
+    #[error(
+        "This is not a personal access token of this server, and passwords do not work here. Give a token as the password, with any username."
+    )]
+    NotAToken,
+    /// There is no such repository, or the owner of the token may not know of it.
+    #[error(
+        "There is no such repository, or this token's owner may not see it. Check the URL, or ask an administrator of this server for access."
+    )]
+    NotFound,
+    /// The owner may see the repository, but not do this.
+    #[error(
+        "The account '{account}' is only a {has} of '{repository}', and this needs a {needs}. An administrator of this server can change that: patgate access grant '{account}' {needs} '{repository}'"
+    )]
+    RoleTooSmall {
+        /// The owner.
+        account: String,
+        /// The repository, which the owner may see.
+        repository: RepoPath,
+        /// The owner's role.
+        has: Role,
+        /// The smallest role that would do.
+        needs: Role,
+    },
+    /// The token lacks a scope.
+    #[error(
+        "The token '{name}' lacks the scope {} ({}). Add it with: patgate token update {id} --scope \"{}\"",
+        .operation.scope(), title(*.operation), .scopes.with(*.operation)
+    )]
+    ScopeTooSmall {
+        /// The token's name.
+        name: String,
+        /// The token's id.
+        id: TokenId,
+        /// The token's scopes.
+        scopes: Scopes,
+        /// What was asked for.
+        operation: Operation,
+    },
+    /// The store failed.
+    #[error(
+        "The server cannot check this token at the moment. Try again later, or tell an administrator of this server."
+    )]
+    Store(#[source] store::Error),
+    /// The address failed too often.
+    #[error("Too many failed attempts from this address. Try again in {} seconds.", seconds(*.wait))]
+    Throttled {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// The token has expired.
+    #[error("The token '{name}' expired on {}. Create a new one, and give it when you are asked for a password.", time(*.at))]
+    TokenExpired {
+        /// The token's name.
+        name: String,
+        /// When it did.
+        at: Timestamp,
+    },
+    /// The token is mistyped or cut.
+    #[error(
+        "This token is incomplete or mistyped: its checksum is wrong. Copy it again, or create a new one."
+    )]
+    TokenGarbled,
+    /// The token was revoked.
+    #[error("The token '{name}' was revoked on {}. Create a new one, and give it when you are asked for a password.", time(*.at))]
+    TokenRevoked {
+        /// The token's name.
+        name: String,
+        /// When it was.
+        at: Timestamp,
+    },
+    /// No token of this server has this text.
+    #[error("This server does not know this token. Check it, or create a new one.")]
+    TokenUnknown,
+}
+
+impl Refusal {
+    /// The class of answer.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Refusal::AccountDisabled { .. }
+            | Refusal::CredentialMalformed(_)
+            | Refusal::CredentialMissing
+            | Refusal::NotAToken
+            | Refusal::TokenExpired { .. }
+            | Refusal::TokenGarbled
+            | Refusal::TokenRevoked { .. }
+            | Refusal::TokenUnknown => RefusalKind::Unauthorized,
+            Refusal::RoleTooSmall { .. } | Refusal::ScopeTooSmall { .. } => RefusalKind::Forbidden,
+            Refusal::NotFound => RefusalKind::NotFound,
+            Refusal::Throttled { .. } => RefusalKind::TooManyRequests,
+            Refusal::Store(_) => RefusalKind::Internal,
+        }
+    }
+
+    /// Seconds for a `Retry-After` header.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Refusal::Throttled { wait } => Some(seconds(*wait)),
+            _ => None,
+        }
+    }
+
+    /// The scope for the `scope` attribute of an `insufficient_scope` challenge (RFC 6750, section 3.1).
+    pub fn missing_scope(&self) -> Option<&'static str> {
+        match self {
+            Refusal::ScopeTooSmall { operation, .. } => Some(operation.scope()),
+            _ => None,
+        }
+    }
+}
+
+impl From<store::Error> for Refusal {
+    fn from(error: store::Error) -> Self {
+        Refusal::Store(error)
+    }
+}
+
+impl From<credential::Error> for Refusal {
+    fn from(error: credential::Error) -> Self {
+        Refusal::CredentialMalformed(error)
+    }
+}
+
+impl From<ParseError> for Refusal {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Checksum => Refusal::TokenGarbled,
+            ParseError::Shape => Refusal::NotAToken,
+        }
+    }
+}
+
+/// Whole seconds, rounded up, so that whoever waits them out has waited long enough.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs()
+        .saturating_add(u64::from(wait.subsec_nanos() > 0))
+        .max(1)
+}
+
+fn time(at: Timestamp) -> impl std::fmt::Display {
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d at %H:%M UTC")
+}
+
+fn title(operation: Operation) -> &'static str {
+    scope::find(operation.scope()).map_or("", |scope| scope.title)
+}

@@ -1,0 +1,419 @@
+//! Personal access tokens: their text, and their life from creation to rotation.
+//!
+//! `pgt_`, 8 characters of public id, 38 of secret (over 226 bits), 6 of CRC-32 over the 46 before, all base62. That
+//! is 56 characters, since GNU `base64` breaks the line of `:TOKEN` after 57 bytes and git then sends half a header.
+//! The checksum lets a mistyped or made-up token be refused without a look-up, and a scanner of leaked files be sure.
+
+use std::fmt;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use sha2::{Digest as _, Sha256};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::scope::{ScopeError, Scopes};
+use crate::store::{self, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId};
+
+/// What every token begins with.
+pub const PREFIX: &str = "pgt_";
+
+/// Length of a token in bytes.
+pub const TOKEN_BYTES: usize = 56;
+
+/// How many days a token lives if nothing else is asked for.
+pub const EXPIRY_DAYS_DEFAULT: i64 = 90;
+
+/// How many days a token may live at most.
+pub const EXPIRY_DAYS_MAX: i64 = 365;
+
+const SECRET_BYTES: usize = 38;
+const CHECKSUM_BYTES: usize = 6;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Why a text is not a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// It looks like a token, but is mistyped, cut or made up.
+    #[error("the checksum of the token is wrong")]
+    Checksum,
+    /// It is something else.
+    #[error("a token is 'pgt_' and 52 letters and digits")]
+    Shape,
+}
+
+/// The whole text of a token.
+///
+/// It is wiped when dropped, `Debug` shows nothing, and there is no `Clone`, `Display` or `Serialize`: whoever holds it
+/// shows it once and lets go of it.
+pub struct PlainToken(Zeroizing<String>);
+
+impl PlainToken {
+    /// Makes a new token with a random id.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub fn generate() -> Result<PlainToken, Error> {
+        let mut body = Zeroizing::new(String::with_capacity(TOKEN_BYTES));
+        push_random(&mut body, TOKEN_ID_BYTES + SECRET_BYTES)?;
+        Ok(PlainToken::complete(&body))
+    }
+
+    /// Makes a new token with the id of an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub fn generate_with_id(id: &TokenId) -> Result<PlainToken, Error> {
+        let mut body = Zeroizing::new(String::with_capacity(TOKEN_BYTES));
+        body.push_str(id.as_str());
+        push_random(&mut body, SECRET_BYTES)?;
+        Ok(PlainToken::complete(&body))
+    }
+
+    /// Puts prefix and checksum around id and secret.
+    fn complete(body: &str) -> PlainToken {
+        // The full capacity at once, or growing would leave copies of the secret behind in freed memory.
+        let mut text = Zeroizing::new(String::with_capacity(TOKEN_BYTES));
+        text.push_str(PREFIX);
+        text.push_str(body);
+        text.extend(checksum(body.as_bytes()).map(char::from));
+        PlainToken(text)
+    }
+
+    /// Takes `text` for a token if it has the shape and the checksum of one.
+    ///
+    /// # Errors
+    ///
+    /// Says which of the two is missing.
+    pub fn parse(text: &str) -> Result<PlainToken, ParseError> {
+        let body = text.strip_prefix(PREFIX).ok_or(ParseError::Shape)?;
+        if text.len() != TOKEN_BYTES || !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(ParseError::Shape);
+        }
+        let (body, found) = body
+            .split_at_checked(TOKEN_ID_BYTES + SECRET_BYTES)
+            .ok_or(ParseError::Shape)?;
+        if found.as_bytes() != checksum(body.as_bytes()) {
+            return Err(ParseError::Checksum);
+        }
+        Ok(PlainToken(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The public part of the token.
+    ///
+    /// # Errors
+    ///
+    /// Never for a token that was parsed or made here.
+    pub fn id(&self) -> Result<TokenId, ParseError> {
+        let id = self
+            .0
+            .get(PREFIX.len()..PREFIX.len() + TOKEN_ID_BYTES)
+            .ok_or(ParseError::Shape)?;
+        id.parse().map_err(|_| ParseError::Shape)
+    }
+
+    /// The digest that the token is kept and found by.
+    pub fn hash(&self) -> TokenHash {
+        TokenHash::new(Sha256::digest(self.0.as_bytes()).into())
+    }
+
+    /// Lets the caller read the token. Every use is a place to look at in a review.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PlainToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlainToken(…)")
+    }
+}
+
+/// Appends `count` random characters of the alphabet to `text`, each as likely as any other: six bits at a time, and
+/// the two of 64 values that stand for no character are thrown away.
+pub(super) fn push_random(text: &mut String, count: usize) -> Result<(), Error> {
+    let mut bytes = [0u8; 64];
+    let mut missing = count;
+    while missing > 0 {
+        SysRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|error| Error::Random(error.to_string()))?;
+        for character in bytes
+            .iter()
+            .filter_map(|byte| ALPHABET.get(usize::from(byte & 0x3f)))
+            .take(missing)
+        {
+            text.push(char::from(*character));
+            missing -= 1;
+        }
+    }
+    bytes.zeroize();
+    Ok(())
+}
+
+/// The CRC-32 (IEEE) of `body` in base62, most significant digit first.
+fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut rest = crc32fast::hash(body);
+    let mut digits = [b'0'; CHECKSUM_BYTES];
+    for digit in digits.iter_mut().rev() {
+        *digit = usize::try_from(rest % 62)
+            .ok()
+            .and_then(|at| ALPHABET.get(at))
+            .copied()
+            .unwrap_or(b'0');
+        rest /= 62;
+    }
+    digits
+}
+
+/// Why a token was not made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The owner is disabled, so the token would open nothing.
+    #[error("the account '{name}' is disabled")]
+    AccountDisabled {
+        /// The account.
+        name: String,
+    },
+    /// The token has expired, so that only a new end could make it live.
+    #[error("the token '{id}' expired at {expired_at}")]
+    Expired {
+        /// The token.
+        id: TokenId,
+        /// When it did.
+        expired_at: Timestamp,
+    },
+    /// The end is not a moment that is allowed.
+    #[error(transparent)]
+    Expiry(#[from] ExpiryError),
+    /// The system gave no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+    /// A scope is unknown, or there is none.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// A token to be made.
+#[derive(Debug)]
+pub struct CreateToken<'a> {
+    /// The name of the owner.
+    pub account: &'a str,
+    /// What the token is for.
+    pub name: &'a str,
+    /// Names of scopes, separated by spaces.
+    pub scopes: &'a str,
+    /// The end; see [`parse_expiry`] and [`expiry_in_days`].
+    pub expires_at: Timestamp,
+}
+
+/// Makes a token for an account and keeps its digest. This is the only time that its text is there.
+///
+/// # Errors
+///
+/// When the account is missing or disabled, a scope is unknown, the name or the end is not allowed.
+pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(Token, PlainToken), Error> {
+    let scopes: Scopes = new.scopes.parse()?;
+    check_expiry(new.expires_at, Timestamp::now())?;
+    let account = store
+        .find_account(new.account)?
+        .ok_or_else(|| store::Error::AccountNotFound {
+            name: new.account.to_owned(),
+        })?;
+    if account.is_disabled {
+        return Err(Error::AccountDisabled { name: account.name });
+    }
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let plain = PlainToken::generate()?;
+        let id = plain.id().map_err(|_| store::Error::Corrupt("a token id"))?;
+        let kept = store.create_token(
+            actor,
+            &NewToken {
+                id: &id,
+                hash: &plain.hash(),
+                account: account.id,
+                name: new.name,
+                scopes: &scopes.to_string(),
+                expires_at: new.expires_at,
+            },
+        );
+        match kept {
+            Ok(token) => return Ok((token, plain)),
+            // Among 62^8 ids a second one that is taken means that the random numbers are not random.
+            Err(store::Error::TokenExists { .. }) if attempts < 3 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What to change about a live token; None leaves a field as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpdateToken<'a> {
+    /// A new name.
+    pub name: Option<&'a str>,
+    /// Names of scopes, which replace the old ones.
+    pub scopes: Option<&'a str>,
+    /// A new end.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Changes a token that is neither revoked nor expired. The change holds from the next request on.
+///
+/// # Errors
+///
+/// When the token is missing or dead, a scope is unknown, the name or the end is not allowed.
+pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'_>) -> Result<Token, Error> {
+    let scopes = change
+        .scopes
+        .map(str::parse::<Scopes>)
+        .transpose()?
+        .map(|scopes| scopes.to_string());
+    if let Some(expires_at) = change.expires_at {
+        check_expiry(expires_at, Timestamp::now())?;
+    }
+    require_live(store, id)?;
+    let change = TokenChange {
+        name: change.name,
+        scopes: scopes.as_deref(),
+        expires_at: change.expires_at,
+    };
+    Ok(store.update_token(actor, id, &change)?)
+}
+
+/// Gives a token a new secret and keeps its id, name, scopes and, if no other is given, its end. The old text opens
+/// nothing from the next request on.
+///
+/// # Errors
+///
+/// When the token is missing or revoked, it is expired and no new end is given, or the end is not allowed.
+pub fn rotate(
+    store: &Store,
+    actor: &Actor,
+    id: &TokenId,
+    expires_at: Option<Timestamp>,
+) -> Result<(Token, PlainToken), Error> {
+    match expires_at {
+        Some(expires_at) => check_expiry(expires_at, Timestamp::now())?,
+        None => require_live(store, id)?,
+    }
+    let plain = PlainToken::generate_with_id(id)?;
+    let token = store.rotate_token(actor, id, &plain.hash(), expires_at)?;
+    Ok((token, plain))
+}
+
+fn require_live(store: &Store, id: &TokenId) -> Result<(), Error> {
+    let token = store
+        .find_token(id)?
+        .ok_or_else(|| store::Error::TokenNotFound { id: id.clone() })?;
+    if token.revoked_at.is_some() {
+        return Err(store::Error::TokenRevoked { id: id.clone() }.into());
+    }
+    if token.expires_at <= Timestamp::now() {
+        return Err(Error::Expired {
+            id: id.clone(),
+            expired_at: token.expires_at,
+        });
+    }
+    Ok(())
+}
+
+/// Why a text or a moment is not the end of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExpiryError {
+    /// It lies behind us.
+    #[error("the token would have expired already: give a date after {today}")]
+    Past {
+        /// The present day in UTC.
+        today: Date,
+    },
+    /// It is neither a number of days nor a date.
+    #[error(
+        "the expiry is a number of days like '90d', a date like '2027-01-31' or a time like '2027-01-31T18:00:00Z'"
+    )]
+    Shape,
+    /// It is further off than [`EXPIRY_DAYS_MAX`].
+    #[error("a token lives at most 365 days: give '365d' or a date up to {latest}")]
+    TooLate {
+        /// The last day in UTC that is allowed.
+        latest: Date,
+    },
+}
+
+/// Reads the end of a token: `90d` is that many days from `now`, `2027-01-31` the beginning of that day in UTC, and
+/// `2027-01-31T18:00:00Z` that moment.
+///
+/// # Errors
+///
+/// When it is none of these, is not after `now` or is more than [`EXPIRY_DAYS_MAX`] days after it.
+pub fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, ExpiryError> {
+    let expires_at = if let Some(days) = text.strip_suffix(['d', 'D']) {
+        if days.is_empty() || !days.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ExpiryError::Shape);
+        }
+        // More digits than fit are more days than are allowed.
+        return expiry_in_days(days.parse().unwrap_or(i64::MAX), now);
+    } else if let Ok(moment) = text.parse::<Timestamp>() {
+        moment
+    } else {
+        let date: Date = text.parse().map_err(|_| ExpiryError::Shape)?;
+        date.to_zoned(TimeZone::UTC)
+            .map_err(|_| ExpiryError::Shape)?
+            .timestamp()
+    };
+    check_expiry(expires_at, now)?;
+    Ok(expires_at)
+}
+
+/// Returns the moment `days` days of 24 hours after `now`.
+///
+/// # Errors
+///
+/// When `days` is not between 1 and [`EXPIRY_DAYS_MAX`].
+pub fn expiry_in_days(days: i64, now: Timestamp) -> Result<Timestamp, ExpiryError> {
+    if days > EXPIRY_DAYS_MAX {
+        return Err(ExpiryError::TooLate {
+            latest: date(latest(now)),
+        });
+    }
+    if days < 1 {
+        return Err(ExpiryError::Past { today: date(now) });
+    }
+    let expires_at = now
+        .checked_add(SignedDuration::from_hours(24 * days))
+        .unwrap_or(now);
+    check_expiry(expires_at, now)?;
+    Ok(expires_at)
+}
+
+fn check_expiry(expires_at: Timestamp, now: Timestamp) -> Result<(), ExpiryError> {
+    if expires_at <= now {
+        return Err(ExpiryError::Past { today: date(now) });
+    }
+    if expires_at > latest(now) {
+        return Err(ExpiryError::TooLate {
+            latest: date(latest(now)),
+        });
+    }
+    Ok(())
+}
+
+fn latest(now: Timestamp) -> Timestamp {
+    now.checked_add(SignedDuration::from_hours(24 * EXPIRY_DAYS_MAX))
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn date(moment: Timestamp) -> Date {
+    moment.to_zoned(TimeZone::UTC).date()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::NewAccount;
+
+const CLI: Actor = Actor::CommandLine;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn store_with_bob() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("patgate.db")).unwrap();
+    let new = NewAccount {
+        name: "bob",
+        password: None,
+        is_admin: false,
+        must_change_password: false,
+    };
+    store.create_account(&CLI, &new).unwrap();
+    (directory, store)
+}
+
+fn create_for_bob(store: &Store) -> (Token, PlainToken) {
+    let expires_at = expiry_in_days(90, Timestamp::now()).unwrap();
+    create(
+        store,
+        &CLI,
+        &CreateToken {
+            account: "BOB",
+            name: "laptop",
+            scopes: "vso.code",
+            expires_at,
+        },
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_token_is_56_characters_that_gnu_base64_leaves_on_one_line() {
+    let plain = PlainToken::generate().unwrap();
+    assert_eq!(plain.expose().len(), TOKEN_BYTES);
+    assert!(plain.expose().starts_with("pgt_"));
+    // GNU base64 breaks lines after 76 characters, which 57 bytes take: a colon and the token.
+    assert_eq!((1 + TOKEN_BYTES).div_ceil(3) * 4, 76);
+}
+
+#[test]
+fn what_is_made_is_parsed_and_digested_alike() {
+    let plain = PlainToken::generate().unwrap();
+    let parsed = PlainToken::parse(plain.expose()).unwrap();
+    assert_eq!(parsed.hash(), plain.hash());
+    assert_eq!(parsed.id().unwrap().as_str(), &plain.expose()[4..12]);
+}
+
+#[test]
+fn the_checksum_is_the_crc32_of_id_and_secret_in_base62() {
+    // The published example of a token format with the same checksum and alphabet.
+    assert_eq!(checksum(b"zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ"), *b"0mLq17");
+    // 0xcbf43926, the check value of CRC-32 (IEEE).
+    let value = checksum(b"123456789").iter().fold(0, |value: u64, digit| {
+        let digit = ALPHABET.iter().position(|character| character == digit).unwrap();
+        value * 62 + u64::try_from(digit).unwrap()
+    });
+    assert_eq!(value, 0xcbf4_3926);
+    assert_eq!(checksum(b""), *b"000000");
+}
+
+#[test]
+fn a_wrong_character_anywhere_is_refused_before_any_look_up() {
+    let plain = PlainToken::generate().unwrap();
+    for position in 0..TOKEN_BYTES {
+        let mut text = plain.expose().to_owned().into_bytes();
+        text[position] = if text[position] == b'x' { b'y' } else { b'x' };
+        let expected = if position < 4 {
+            ParseError::Shape
+        } else {
+            ParseError::Checksum
+        };
+        assert_eq!(
+            PlainToken::parse(str::from_utf8(&text).unwrap()).unwrap_err(),
+            expected,
+            "{position}"
+        );
+    }
+}
+
+#[test]
+fn other_texts_are_no_tokens() {
+    let plain = PlainToken::generate().unwrap();
+    let longer = format!("{}0", plain.expose());
+    let umlaut = format!("pgt_{}ä", "a".repeat(50));
+    for text in [
+        "",
+        "pgt_",
+        &plain.expose()[..55],
+        &longer,
+        &umlaut,
+        &plain.expose().to_uppercase(),
+    ] {
+        assert_eq!(PlainToken::parse(text).unwrap_err(), ParseError::Shape, "{text}");
+    }
+}
+
+#[test]
+fn every_character_of_the_alphabet_is_about_as_likely_as_any_other() {
+    const COUNT: usize = 62 * 2000;
+    let mut text = String::new();
+    push_random(&mut text, COUNT).unwrap();
+    assert_eq!(text.len(), COUNT);
+    for character in ALPHABET {
+        let found = text.bytes().filter(|byte| byte == character).count();
+        // 2000 expected with a deviation of 44; a modulo of 256 would give eight of them 2422 and the others 1938.
+        assert!(
+            (1700..2300).contains(&found),
+            "{} was drawn {found} times",
+            char::from(*character)
+        );
+    }
+}
+
+#[test]
+fn tokens_do_not_repeat() {
+    let all: HashSet<String> = (0..1000)
+        .map(|_| PlainToken::generate().unwrap().expose().to_owned())
+        .collect();
+    assert_eq!(all.len(), 1000);
+}
+
+#[test]
+fn nothing_prints_a_token() {
+    let plain = PlainToken::generate().unwrap();
+    let printed = format!("{plain:?} {:?} {:#?}", plain.hash(), plain.hash());
+    assert!(!printed.contains(&plain.expose()[4..]), "{printed}");
+    assert_eq!(format!("{plain:?}"), "PlainToken(…)");
+}
+
+#[test]
+fn an_expiry_is_days_a_day_or_a_moment() {
+    let now = at("2026-11-22T10:30:00Z");
+    assert_eq!(parse_expiry("90d", now), Ok(at("2027-02-20T10:30:00Z")));
+    assert_eq!(parse_expiry("365d", now), Ok(at("2027-11-22T10:30:00Z")));
+    assert_eq!(parse_expiry("2027-01-31", now), Ok(at("2027-01-31T00:00:00Z")));
+    assert_eq!(
+        parse_expiry("2027-01-31T18:00:00+02:00", now),
+        Ok(at("2027-01-31T16:00:00Z"))
+    );
+    assert_eq!(parse_expiry("2027-11-22", now), Ok(at("2027-11-22T00:00:00Z")));
+}
+
+#[test]
+fn an_expiry_out_of_bounds_is_refused_with_the_date_that_would_do() {
+    let now = at("2026-11-22T10:30:00Z");
+    for text in [
+        "366d",
+        "99999999999999999999d",
+        "2027-11-23",
+        "2099-01-01T00:00:00Z",
+    ] {
+        let error = parse_expiry(text, now).unwrap_err();
+        assert!(error.to_string().contains("2027-11-22"), "{text}: {error}");
+    }
+    for text in ["0d", "2026-11-22", "2020-01-01", "2026-11-22T10:30:00Z"] {
+        assert!(
+            matches!(parse_expiry(text, now), Err(ExpiryError::Past { .. })),
+            "{text}"
+        );
+    }
+    for text in [
+        "",
+        "d",
+        "-1d",
+        "+5d",
+        "1.5d",
+        "90",
+        "soon",
+        "2027-02-30",
+        "31.01.2027",
+    ] {
+        assert_eq!(parse_expiry(text, now), Err(ExpiryError::Shape), "{text}");
+    }
+    assert!(expiry_in_days(i64::MIN, now).is_err());
+}
+
+#[test]
+fn a_created_token_is_kept_as_its_digest_alone() {
+    let (directory, store) = store_with_bob();
+    let (token, plain) = create_for_bob(&store);
+    assert_eq!(
+        (token.account.as_str(), token.scopes.as_str()),
+        ("bob", "vso.code")
+    );
+    assert_eq!(plain.id().unwrap(), token.id);
+    assert_eq!(store.find_token_by_hash(&plain.hash()).unwrap().unwrap().0, token);
+    let secret = &plain.expose().as_bytes()[12..];
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(
+            !bytes.windows(secret.len()).any(|window| window == secret),
+            "the secret is on disk"
+        );
+    }
+}
+
+#[test]
+fn a_token_is_not_made_of_what_makes_no_sense() {
+    let (_directory, store) = store_with_bob();
+    let now = Timestamp::now();
+    let expires_at = expiry_in_days(1, now).unwrap();
+    let new = |account, name, scopes, expires_at| {
+        create(
+            &store,
+            &CLI,
+            &CreateToken {
+                account,
+                name,
+                scopes,
+                expires_at,
+            },
+        )
+        .unwrap_err()
+    };
+    assert!(matches!(
+        new("eve", "x", "vso.code", expires_at),
+        Error::Store(store::Error::AccountNotFound { .. })
+    ));
+    assert!(matches!(
+        new("bob", "x", "vso.codes", expires_at),
+        Error::Scope(ScopeError::Unknown { .. })
+    ));
+    assert!(matches!(
+        new("bob", "x\n", "vso.code", expires_at),
+        Error::Store(store::Error::Label { .. })
+    ));
+    assert!(matches!(
+        new("bob", "x", "vso.code", now),
+        Error::Expiry(ExpiryError::Past { .. })
+    ));
+    assert!(matches!(
+        new("bob", "x", "vso.code", Timestamp::MAX),
+        Error::Expiry(ExpiryError::TooLate { .. })
+    ));
+    store.set_account_disabled(&CLI, "bob", true).unwrap();
+    assert!(matches!(
+        new("bob", "x", "vso.code", expires_at),
+        Error::AccountDisabled { .. }
+    ));
+    assert!(store.tokens(None).unwrap().is_empty());
+}
+
+#[test]
+fn a_rotated_token_has_its_id_and_another_secret() {
+    let (_directory, store) = store_with_bob();
+    let (token, old) = create_for_bob(&store);
+    let (rotated, new) = rotate(&store, &CLI, &token.id, None).unwrap();
+    assert_eq!(rotated, token);
+    assert_eq!(new.id().unwrap(), token.id);
+    assert_ne!(new.expose(), old.expose());
+    assert!(store.find_token_by_hash(&old.hash()).unwrap().is_none());
+}
+
+#[test]
+fn an_expired_token_comes_back_only_with_a_new_secret_and_end() {
+    let (_directory, store) = store_with_bob();
+    let (token, _plain) = create_for_bob(&store);
+    let past = TokenChange {
+        expires_at: Some(at("2020-01-01T00:00:00Z")),
+        ..TokenChange::default()
+    };
+    store.update_token(&CLI, &token.id, &past).unwrap();
+    let end = expiry_in_days(1, Timestamp::now()).unwrap();
+    let change = UpdateToken {
+        expires_at: Some(end),
+        ..UpdateToken::default()
+    };
+    assert!(matches!(
+        update(&store, &CLI, &token.id, &change),
+        Err(Error::Expired { .. })
+    ));
+    assert!(matches!(
+        rotate(&store, &CLI, &token.id, None),
+        Err(Error::Expired { .. })
+    ));
+    let (rotated, _plain) = rotate(&store, &CLI, &token.id, Some(end)).unwrap();
+    assert_eq!(rotated.expires_at.as_second(), end.as_second());
+}
+
+#[test]
+fn an_update_checks_scopes_and_end() {
+    let (_directory, store) = store_with_bob();
+    let (token, _plain) = create_for_bob(&store);
+    let scopes = |scopes| UpdateToken {
+        scopes: Some(scopes),
+        ..UpdateToken::default()
+    };
+    let updated = update(&store, &CLI, &token.id, &scopes("vso.work vso.code_write")).unwrap();
+    assert_eq!(updated.scopes, "vso.code_write vso.work");
+    assert!(matches!(
+        update(&store, &CLI, &token.id, &scopes("vso")),
+        Err(Error::Scope(_))
+    ));
+    let change = UpdateToken {
+        expires_at: Some(Timestamp::MAX),
+        ..UpdateToken::default()
+    };
+    assert!(matches!(
+        update(&store, &CLI, &token.id, &change),
+        Err(Error::Expiry(_))
+    ));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_parsed_or_refused(text in "(pgt_)?[ -~é]{0,60}") {
+        prop_assert!(PlainToken::parse(&text).is_err());
+    }
+
+    #[test]
+    fn any_expiry_is_read_or_refused(text in ".{0,30}", days in any::<i64>()) {
+        let now = at("2026-11-22T10:30:00Z");
+        let _ = parse_expiry(&text, now);
+        let _ = parse_expiry(&format!("{days}d"), now);
+        let _ = expiry_in_days(days, now);
+    }
+}
