@@ -10,6 +10,7 @@
 //! | [`repository`] | bare repositories on disk: refs, objects, quarantine, ref transactions |
 //! | [`pack`] | which objects go along, writing and taking in packs, checks |
 //! | [`auth`] | the gate: credential to principal to grant |
+//! | [`upload_pack`] | one fetch, one push: synchronous engines |
 
 pub mod auth;
 pub mod interrupt;
@@ -20,3 +21,4 @@ pub mod protocol;
 pub mod repository;
 pub mod secret;
 pub mod store;
+pub mod upload_pack;
