@@ -10,7 +10,7 @@
 //! | [`repository`] | bare repositories on disk: refs, objects, quarantine, ref transactions |
 //! | [`pack`] | which objects go along, writing and taking in packs, checks |
 //! | [`auth`] | the gate: credential to principal to grant |
-//! | [`upload_pack`] | one fetch, one push: synchronous engines |
+//! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
 
 pub mod auth;
 pub mod interrupt;
@@ -18,6 +18,7 @@ pub mod limits;
 pub mod names;
 pub mod pack;
 pub mod protocol;
+pub mod receive_pack;
 pub mod repository;
 pub mod secret;
 pub mod store;

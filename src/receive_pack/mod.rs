@@ -1,0 +1,253 @@
+//! One push: commands, the pack into quarantine, checks, migration, refs, report.
+//!
+//! Owns the order of these steps and what the client hears of them. Does not know users beyond a name for the reflog,
+//! nor HTTP. Whatever can be said in the report or as `ERR` is said there and is no error here. Until the refs move
+//! nothing that was sent is visible to anybody; once they move the push is finished whoever goes away.
+//! Spec: gitprotocol-pack(5), "Pushing Data To a Server"; git-receive-pack(1).
+
+mod commands;
+mod input;
+mod report;
+mod take_in;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use bstr::BStr;
+
+use crate::auth::{Grant, Push};
+use crate::interrupt::Interrupt;
+use crate::limits::PushLimits;
+use crate::protocol::receive::PushRequest;
+use crate::protocol::v0::{self, ReceivePackCapabilities, RefAdvertisement};
+use crate::protocol::{Service, Version, pkt_line};
+use crate::repository::hidden::is_hidden;
+use crate::repository::refs::{RefChange, RefChangeError};
+use crate::repository::{self, Repository, objects};
+use crate::upload_pack::{AGENT, BATCH_BYTES, session_id};
+use commands::Commands;
+use input::Input;
+use report::Reporter;
+
+/// What neither the report nor an `ERR` can say.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object database failed.
+    #[error("cannot read objects")]
+    Objects(#[from] objects::Error),
+    /// A line for the client would be longer than a packet.
+    #[error("cannot encode the answer")]
+    Encode(#[from] pkt_line::Error),
+    /// The client went away, or another side of the server asked to stop, before a ref moved.
+    #[error("the push was interrupted before any ref moved")]
+    Interrupted,
+    /// The checks failed on the repository's own side.
+    #[error("cannot check the push")]
+    Pack(#[from] crate::pack::Error),
+    /// The request cannot be read to its end.
+    #[error("cannot read the push")]
+    Read(#[source] std::io::Error),
+    /// The refs or another part of the repository cannot be read or written.
+    #[error("cannot change the repository")]
+    Repository(#[from] repository::Error),
+    /// Nobody takes the answer any more.
+    #[error("cannot send the answer")]
+    Write(#[from] std::io::Error),
+}
+
+/// What a push did, for the log.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Commands that were sent.
+    pub commands: usize,
+    /// Those of them that were refused.
+    pub refused: usize,
+    /// Objects that were sent.
+    pub objects: u64,
+    /// Bytes of the pack that was sent.
+    pub pack_bytes: u64,
+}
+
+/// Writes the body of `GET info/refs?service=git-receive-pack`.
+///
+/// # Errors
+///
+/// When refs cannot be read or `out` fails.
+pub fn advertise(
+    _grant: &Grant<Push>,
+    repository: &Arc<Repository>,
+    version: Version,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut buffer = Vec::with_capacity(BATCH_BYTES);
+    // There is no protocol 2 for pushes: a client that asks for it is answered in protocol 0, and as by git
+    // http-backend without the line that names the service.
+    if version != Version::V2 {
+        v0::encode_service_header(&mut buffer, Service::ReceivePack);
+    }
+    if version == Version::V1 {
+        v0::encode_version_1(&mut buffer);
+    }
+    let refs = repository.refs()?;
+    let rules = &repository.settings().receive_hide_refs;
+    let mut advertisement = RefAdvertisement::receive_pack(&ReceivePackCapabilities {
+        agent: AGENT,
+        object_format: repository.object_hash(),
+        session_id: Some(session_id()),
+    });
+    for entry in refs.iter().filter(|entry| !is_hidden(rules, entry.name)) {
+        advertisement.encode_ref(&mut buffer, &entry.id, entry.name, None)?;
+        if buffer.len() >= BATCH_BYTES {
+            out.write_all(&buffer)?;
+            buffer.clear();
+        }
+    }
+    advertisement.finish(&mut buffer)?;
+    out.write_all(&buffer)?;
+    Ok(())
+}
+
+/// Answers one `POST git-receive-pack`: reads commands and then the pack from `request`, which is inflated already.
+///
+/// # Errors
+///
+/// When the client goes away, or the repository fails in a way that the report cannot tell. Then no ref moved.
+pub fn serve(
+    grant: &Grant<Push>,
+    repository: &Arc<Repository>,
+    request: &mut dyn Read,
+    limits: &PushLimits,
+    out: &mut dyn Write,
+    interrupt: &Interrupt,
+) -> Result<Outcome, Error> {
+    let mut input = Input::new(request);
+    let decoded = match input.read_commands(repository.object_hash(), limits)? {
+        // The probe that git sends before a push too large to send twice: only the status of the answer matters.
+        Ok(None) => return Ok(Outcome::default()),
+        Ok(Some(decoded)) => decoded,
+        Err(refused) => {
+            let mut buffer = Vec::new();
+            pkt_line::encode_error(&mut buffer, &refused.to_string());
+            input.drain()?;
+            out.write_all(&buffer)?;
+            return Ok(Outcome::default());
+        }
+    };
+    let push = Receiver {
+        repository,
+        limits,
+        interrupt,
+        committer: committer(grant),
+    };
+    push.run(
+        &decoded,
+        &mut input,
+        &mut Reporter::new(out, &decoded.capabilities),
+    )
+}
+
+/// How a push is named in reflogs.
+fn committer(grant: &Grant<Push>) -> String {
+    let name = grant.account().unwrap_or("anonymous");
+    format!("{name} <{name}@patgate>")
+}
+
+/// What all steps of one push share.
+struct Receiver<'a> {
+    repository: &'a Arc<Repository>,
+    limits: &'a PushLimits,
+    interrupt: &'a Interrupt,
+    committer: String,
+}
+
+impl Receiver<'_> {
+    fn run(
+        &self,
+        request: &PushRequest,
+        input: &mut Input<'_>,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Outcome, Error> {
+        let is_atomic = request.capabilities.atomic;
+        let mut outcome = Outcome {
+            commands: request.commands.len(),
+            ..Outcome::default()
+        };
+        let refs = self.repository.refs()?;
+        let mut commands = Commands::new(&request.commands, &refs, self.repository.settings());
+        let taken = if commands.bring_a_pack() {
+            match self.take_in(input, reporter) {
+                Ok(taken) => taken,
+                Err(take_in::Error::Push(err)) => return Err(err),
+                Err(take_in::Error::Unpack(reason)) => {
+                    input.drain()?;
+                    commands.refuse_all("unpacker error");
+                    outcome.refused = commands.refused_count();
+                    reporter.finish(Err(&reason), &commands)?;
+                    return Ok(outcome);
+                }
+            }
+        } else {
+            input.drain()?;
+            take_in::Taken {
+                quarantine: self.repository.quarantine()?,
+                pack: None,
+            }
+        };
+        if let Some(pack) = &taken.pack {
+            outcome.objects = u64::from(pack.objects_received);
+            outcome.pack_bytes = pack.bytes_received;
+        }
+        let connected = self.check(&mut commands, &refs, &taken, reporter)?;
+        if is_atomic && commands.refused_count() > 0 {
+            commands.refuse_all("atomic push failure");
+        }
+        // The last moment to stop: what follows is done to the end.
+        if self.interrupt.is_triggered() {
+            return Err(Error::Interrupted);
+        }
+        if let Some(connected) = connected
+            && commands.any_open()
+        {
+            let migrated = taken.quarantine.into_checked(&connected).migrate()?;
+            let (places, changes) = commands.changes();
+            let moved = self
+                .repository
+                .update_refs(&migrated, &changes, is_atomic, &self.committer)?;
+            self.note_moves(&mut commands, &places, &changes, moved, is_atomic, reporter)?;
+        }
+        outcome.refused = commands.refused_count();
+        reporter.finish(Ok(()), &commands)?;
+        Ok(outcome)
+    }
+
+    fn note_moves(
+        &self,
+        commands: &mut Commands<'_>,
+        places: &[usize],
+        changes: &[RefChange],
+        moved: Vec<Result<(), RefChangeError>>,
+        is_atomic: bool,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<(), Error> {
+        for ((&place, change), result) in places.iter().zip(changes).zip(moved) {
+            match result {
+                Ok(()) => commands.moved(place),
+                Err(RefChangeError::Atomic) => commands.refuse(place, RefChangeError::Atomic.status()),
+                Err(err) => {
+                    let name: &BStr = change.name.as_ref();
+                    tracing::info!(%name, %err, "a ref was not moved");
+                    // git names no culprit in the report of an atomic push, only beside it.
+                    let status = if is_atomic {
+                        RefChangeError::Atomic.status()
+                    } else {
+                        err.status()
+                    };
+                    commands.refuse(place, status);
+                    // A client that went away no longer matters: the other refs did move.
+                    let _ = reporter.say(&format!("error: {err}\n"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

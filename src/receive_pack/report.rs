@@ -1,0 +1,94 @@
+//! What the client hears: progress and warnings on band 2, the report at the end.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use super::commands::Commands;
+use crate::pack::ingest::Progress;
+use crate::protocol::pkt_line::encode_flush;
+use crate::protocol::receive::{Capabilities, encode_report};
+use crate::protocol::sideband::{self, Band, Mode};
+
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a client waits without a byte while the server works: `receive.keepAlive`.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// The way back to the client.
+pub(super) struct Reporter<'a> {
+    out: &'a mut dyn Write,
+    has_sideband: bool,
+    wants_report: bool,
+    is_quiet: bool,
+    last_progress: Instant,
+    last_byte: Instant,
+}
+
+impl<'a> Reporter<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, capabilities: &Capabilities) -> Reporter<'a> {
+        let now = Instant::now();
+        Reporter {
+            out,
+            has_sideband: capabilities.side_band_64k,
+            wants_report: capabilities.report_status || capabilities.report_status_v2,
+            is_quiet: capabilities.quiet,
+            last_progress: now,
+            last_byte: now,
+        }
+    }
+
+    /// Says `text` on band 2, where there is one.
+    pub(super) fn say(&mut self, text: &str) -> io::Result<()> {
+        if !self.has_sideband {
+            return Ok(());
+        }
+        let mut framed = Vec::new();
+        sideband::encode(&mut framed, Mode::Large, Band::Progress, text.as_bytes());
+        self.out.write_all(&framed)?;
+        self.last_byte = Instant::now();
+        self.out.flush()
+    }
+
+    /// Tells how far the pack is. Nothing is said while it is read: not every client listens while it talks.
+    pub(super) fn progress(&mut self, progress: Progress) -> io::Result<()> {
+        let Progress::Resolving { deltas, total } = progress else {
+            return Ok(());
+        };
+        let is_last = deltas == total && total > 0;
+        if !self.is_quiet && (is_last || self.last_progress.elapsed() >= PROGRESS_EVERY) {
+            self.last_progress = Instant::now();
+            let percent = u64::from(deltas) * 100 / u64::from(total).max(1);
+            let end = if is_last { ", done.\n" } else { "\r" };
+            return self.say(&format!("Resolving deltas: {percent:3}% ({deltas}/{total}){end}"));
+        }
+        self.keep_alive()
+    }
+
+    /// Sends an empty packet if the client has not heard anything for long.
+    pub(super) fn keep_alive(&mut self) -> io::Result<()> {
+        if !self.has_sideband || self.last_byte.elapsed() < KEEPALIVE_EVERY {
+            return Ok(());
+        }
+        let mut framed = Vec::new();
+        sideband::encode_keepalive(&mut framed);
+        self.out.write_all(&framed)?;
+        self.last_byte = Instant::now();
+        self.out.flush()
+    }
+
+    /// Ends the answer.
+    pub(super) fn finish(&mut self, unpack: Result<(), &str>, commands: &Commands<'_>) -> io::Result<()> {
+        let mut report = Vec::new();
+        if self.wants_report {
+            encode_report(&mut report, unpack, &commands.statuses());
+        }
+        if !self.has_sideband {
+            return self.out.write_all(&report);
+        }
+        let mut framed = Vec::new();
+        sideband::encode(&mut framed, Mode::Large, Band::Pack, &report);
+        encode_flush(&mut framed);
+        self.out.write_all(&framed)
+    }
+}
