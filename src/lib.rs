@@ -11,6 +11,7 @@
 //! | [`pack`] | which objects go along, writing and taking in packs, checks |
 //! | [`auth`] | the gate: credential to principal to grant |
 //! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
+//! | [`telemetry`] | logs and metrics; settings |
 
 pub mod auth;
 pub mod interrupt;
@@ -22,4 +23,5 @@ pub mod receive_pack;
 pub mod repository;
 pub mod secret;
 pub mod store;
+pub mod telemetry;
 pub mod upload_pack;
