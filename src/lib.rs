@@ -11,9 +11,10 @@
 //! | [`pack`] | which objects go along, writing and taking in packs, checks |
 //! | [`auth`] | the gate: credential to principal to grant |
 //! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
-//! | [`telemetry`] | logs and metrics; settings |
+//! | [`telemetry`], [`config`] | logs and metrics; settings |
 
 pub mod auth;
+pub mod config;
 pub mod interrupt;
 pub mod limits;
 pub mod names;
