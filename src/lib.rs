@@ -12,9 +12,11 @@
 //! | [`auth`] | the gate: credential to principal to grant |
 //! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
 //! | [`telemetry`], [`config`] | logs and metrics; settings |
+//! | [`http`] | routes, bodies and errors; sockets, TLS and shutdown |
 
 pub mod auth;
 pub mod config;
+pub mod http;
 pub mod interrupt;
 pub mod limits;
 pub mod names;

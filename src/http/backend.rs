@@ -1,0 +1,265 @@
+//! What stands behind the routes: the gate, the repositories and the engines, as one seam.
+//!
+//! [`Patgate`] is the real one. Everything else in `http` knows only the traits, so a test can put an engine of its own
+//! behind the bridge. All methods block and run where that is allowed.
+
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::error::HttpError;
+use crate::auth::{Fetch, Gate, Grant, Principal, Push};
+use crate::interrupt::Interrupt;
+use crate::limits::{FetchLimits, PushLimits};
+use crate::names::RepoPath;
+use crate::protocol::Version;
+use crate::repository::{Repositories, Repository};
+use crate::telemetry::Record;
+use crate::{receive_pack, upload_pack};
+
+/// The gate and the repositories.
+pub trait Backend: Send + Sync + 'static {
+    /// Who asks.
+    type Principal: Send + Sync + 'static;
+    /// The right to fetch from one repository, and the repository.
+    type Fetch: FetchAccess;
+    /// The right to push to one repository, and the repository.
+    type Push: PushAccess;
+
+    /// Tells who asks. `authorization` is the header's value as received.
+    ///
+    /// # Errors
+    ///
+    /// The gate's refusal.
+    fn authenticate(
+        &self,
+        authorization: Option<&[u8]>,
+        client: IpAddr,
+    ) -> Result<Self::Principal, HttpError>;
+
+    /// Notes in the log who asks.
+    fn note(&self, principal: &Self::Principal, record: &Record);
+
+    /// Lets `principal` fetch from the first of `candidates` that there is and that it may see.
+    ///
+    /// # Errors
+    ///
+    /// The gate's refusal, the same whether there is no repository or none to be seen.
+    fn open_fetch(
+        &self,
+        principal: &Self::Principal,
+        candidates: &[RepoPath],
+    ) -> Result<Self::Fetch, HttpError>;
+
+    /// Lets `principal` push to the first of `candidates` that there is and that it may see.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::open_fetch`].
+    fn open_push(
+        &self,
+        principal: &Self::Principal,
+        candidates: &[RepoPath],
+    ) -> Result<Self::Push, HttpError>;
+}
+
+/// One repository to fetch from.
+pub trait FetchAccess: Send + 'static {
+    /// Its name.
+    fn repository(&self) -> &RepoPath;
+
+    /// Writes the body of `info/refs?service=git-upload-pack`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is not said inside the protocol.
+    fn advertise(&self, version: Version, out: &mut dyn Write) -> Result<(), HttpError>;
+
+    /// Answers `POST git-upload-pack`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is not said inside the protocol.
+    fn serve(
+        &self,
+        version: Version,
+        request: &[u8],
+        limits: &FetchLimits,
+        out: &mut dyn Write,
+        interrupt: &Interrupt,
+        record: &Record,
+    ) -> Result<(), HttpError>;
+}
+
+/// One repository to push to.
+pub trait PushAccess: Send + 'static {
+    /// Its name.
+    fn repository(&self) -> &RepoPath;
+
+    /// Writes the body of `info/refs?service=git-receive-pack`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is not said inside the protocol.
+    fn advertise(&self, version: Version, out: &mut dyn Write) -> Result<(), HttpError>;
+
+    /// Answers `POST git-receive-pack`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is not said inside the protocol.
+    fn serve(
+        &self,
+        request: &mut dyn Read,
+        limits: &PushLimits,
+        out: &mut dyn Write,
+        interrupt: &Interrupt,
+        record: &Record,
+    ) -> Result<(), HttpError>;
+}
+
+/// The gate before the repositories on disk.
+#[derive(Debug)]
+pub struct Patgate {
+    gate: Gate,
+    repositories: Repositories,
+}
+
+impl Patgate {
+    /// Puts `gate` before `repositories`.
+    pub fn new(gate: Gate, repositories: Repositories) -> Self {
+        Patgate { gate, repositories }
+    }
+
+    /// Asks the gate for each repository that is there, and opens the first that it grants.
+    ///
+    /// A URL that can mean two repositories must not tell of the one that its reader may not see, so "not found" of one
+    /// does not end the search; any other refusal is kept, since it is the more telling one.
+    fn open<Op>(
+        &self,
+        candidates: &[RepoPath],
+        authorize: impl Fn(Option<&RepoPath>) -> Result<Grant<Op>, HttpError>,
+    ) -> Result<(Grant<Op>, Arc<Repository>), HttpError> {
+        let mut refusal = None;
+        for candidate in candidates {
+            let Some(located) = self.repositories.locate(candidate)? else {
+                continue;
+            };
+            match authorize(Some(&located)) {
+                Ok(grant) => {
+                    let repository = self.repositories.open(&located)?;
+                    return Ok((grant, repository));
+                }
+                Err(error) if error.status() == hyper::StatusCode::NOT_FOUND => {}
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        match refusal {
+            Some(error) => Err(error),
+            None => match authorize(None) {
+                Err(error) => Err(error),
+                Ok(_) => Err(HttpError::not_found()),
+            },
+        }
+    }
+}
+
+/// A grant and what it was given for.
+#[derive(Debug)]
+pub struct Granted<Op> {
+    grant: Grant<Op>,
+    repository: Arc<Repository>,
+}
+
+impl Backend for Patgate {
+    type Principal = Principal;
+    type Fetch = Granted<Fetch>;
+    type Push = Granted<Push>;
+
+    fn authenticate(&self, authorization: Option<&[u8]>, client: IpAddr) -> Result<Principal, HttpError> {
+        self.gate
+            .authenticate(authorization, client)
+            .map_err(HttpError::from)
+    }
+
+    fn note(&self, principal: &Principal, record: &Record) {
+        record.set_principal(principal.account(), principal.token_id());
+    }
+
+    fn open_fetch(
+        &self,
+        principal: &Principal,
+        candidates: &[RepoPath],
+    ) -> Result<Granted<Fetch>, HttpError> {
+        let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_fetch(principal, located)?);
+        let (grant, repository) = self.open(candidates, authorize)?;
+        Ok(Granted { grant, repository })
+    }
+
+    fn open_push(&self, principal: &Principal, candidates: &[RepoPath]) -> Result<Granted<Push>, HttpError> {
+        let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
+        let (grant, repository) = self.open(candidates, authorize)?;
+        Ok(Granted { grant, repository })
+    }
+}
+
+impl FetchAccess for Granted<Fetch> {
+    fn repository(&self) -> &RepoPath {
+        self.grant.repository()
+    }
+
+    fn advertise(&self, version: Version, out: &mut dyn Write) -> Result<(), HttpError> {
+        upload_pack::advertise(&self.grant, &self.repository, version, out).map_err(HttpError::from)
+    }
+
+    fn serve(
+        &self,
+        version: Version,
+        request: &[u8],
+        limits: &FetchLimits,
+        out: &mut dyn Write,
+        interrupt: &Interrupt,
+        record: &Record,
+    ) -> Result<(), HttpError> {
+        let outcome = upload_pack::serve(
+            &self.grant,
+            &self.repository,
+            version,
+            request,
+            limits,
+            out,
+            interrupt,
+        )?;
+        record.set_summary(&format!(
+            "{} wants={} haves={} objects={} pack_bytes={}",
+            outcome.command, outcome.wants, outcome.haves, outcome.objects, outcome.pack_bytes
+        ));
+        Ok(())
+    }
+}
+
+impl PushAccess for Granted<Push> {
+    fn repository(&self) -> &RepoPath {
+        self.grant.repository()
+    }
+
+    fn advertise(&self, version: Version, out: &mut dyn Write) -> Result<(), HttpError> {
+        receive_pack::advertise(&self.grant, &self.repository, version, out).map_err(HttpError::from)
+    }
+
+    fn serve(
+        &self,
+        request: &mut dyn Read,
+        limits: &PushLimits,
+        out: &mut dyn Write,
+        interrupt: &Interrupt,
+        record: &Record,
+    ) -> Result<(), HttpError> {
+        let outcome = receive_pack::serve(&self.grant, &self.repository, request, limits, out, interrupt)?;
+        record.set_summary(&format!(
+            "commands={} refused={} objects={} pack_bytes={}",
+            outcome.commands, outcome.refused, outcome.objects, outcome.pack_bytes
+        ));
+        Ok(())
+    }
+}

@@ -1,0 +1,394 @@
+//! The only place where an error becomes a response.
+//!
+//! Owns statuses, challenges and the text a client reads. Invariants: the public text is written here or by the gate
+//! for a person, and never holds a path, a database error or the name of something the client may not see; internal
+//! text goes to the log alone; a body is `text/plain`, because git prints no other (`remote: …`).
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+
+use super::{permits, request_body};
+use crate::auth::{Refusal, RefusalKind};
+use crate::{receive_pack, repository, upload_pack};
+
+/// The challenge that git answers, and the realm by which no credential manager takes patgate for another server.
+const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"patgate\", charset=\"UTF-8\"");
+
+/// A refusal or a failure: what the client hears and what the log does.
+#[derive(Debug)]
+pub struct HttpError {
+    status: StatusCode,
+    public: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    internal: Option<String>,
+}
+
+impl HttpError {
+    fn new(status: StatusCode, public: impl Into<Cow<'static, str>>) -> Self {
+        HttpError {
+            status,
+            public: public.into(),
+            headers: Vec::new(),
+            internal: None,
+        }
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    /// 401: no usable token. git asks for a credential and forgets the one it sent.
+    ///
+    /// `was_sent` tells a token that is not usable from none at all (RFC 6750, section 3.1).
+    pub fn unauthorized(public: impl Into<Cow<'static, str>>, was_sent: bool) -> Self {
+        let bearer = if was_sent {
+            HeaderValue::from_static("Bearer realm=\"patgate\", error=\"invalid_token\"")
+        } else {
+            HeaderValue::from_static("Bearer realm=\"patgate\"")
+        };
+        HttpError::new(StatusCode::UNAUTHORIZED, public)
+            .header(WWW_AUTHENTICATE, BASIC)
+            .header(WWW_AUTHENTICATE, bearer)
+    }
+
+    /// 403: a live token that may not do this. git keeps its credential.
+    pub fn forbidden(public: impl Into<Cow<'static, str>>) -> Self {
+        HttpError::new(StatusCode::FORBIDDEN, public)
+    }
+
+    /// 403 with the scope that is missing (RFC 6750, section 3.1).
+    pub fn insufficient_scope(public: impl Into<Cow<'static, str>>, scope: &'static str) -> Self {
+        let challenge = format!("Bearer realm=\"patgate\", error=\"insufficient_scope\", scope=\"{scope}\"");
+        let error = HttpError::forbidden(public);
+        match HeaderValue::from_str(&challenge) {
+            Ok(challenge) => error.header(WWW_AUTHENTICATE, challenge),
+            Err(_) => error,
+        }
+    }
+
+    /// 404: no such repository, or none that the token may see; the same answer for both, and for every other path.
+    pub fn not_found() -> Self {
+        HttpError::new(
+            StatusCode::NOT_FOUND,
+            "There is no such repository here, or your token may not see it. Check the URL, and which repositories \
+             the token's owner has access to.",
+        )
+    }
+
+    /// 405, with the methods that would do.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        HttpError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("This URL takes {allow} requests only."),
+        )
+        .header(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// 415, as git http-backend answers a POST of another type.
+    pub fn unsupported_media_type(expected: &'static str) -> Self {
+        HttpError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("This URL takes POST requests with the Content-Type '{expected}' only."),
+        )
+    }
+
+    /// 429: the gate asks an address to wait.
+    pub fn too_many_requests(public: impl Into<Cow<'static, str>>, wait: Duration) -> Self {
+        HttpError::new(StatusCode::TOO_MANY_REQUESTS, public).retry_after(wait)
+    }
+
+    /// 503, and when to come again.
+    pub fn unavailable(public: impl Into<Cow<'static, str>>, wait: Duration) -> Self {
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE, public).retry_after(wait)
+    }
+
+    /// 500: something here is broken; `internal` goes to the log.
+    pub fn internal(internal: impl Display) -> Self {
+        HttpError {
+            internal: Some(internal.to_string()),
+            ..HttpError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong on the server; it is not your token. Try again, and if it stays, give the \
+                 administrator this request id:",
+            )
+        }
+    }
+
+    /// Adds text for the log.
+    #[must_use]
+    pub fn because(mut self, internal: impl Display) -> Self {
+        self.internal = Some(internal.to_string());
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Writes the internal text to the log, if there is one: as an error where the server is at fault.
+    pub fn log(&self, what: &str) {
+        let Some(internal) = &self.internal else { return };
+        if self.status.is_server_error() && self.status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::error!(status = self.status.as_u16(), cause = %internal, "{what}");
+        } else {
+            tracing::info!(status = self.status.as_u16(), cause = %internal, "{what}");
+        }
+    }
+
+    /// Makes the response; `request_id` lets an administrator find an internal error in the log.
+    pub fn into_response(self, request_id: &str) -> Response<Bytes> {
+        let mut text = self.public.into_owned();
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            text.push(' ');
+            text.push_str(request_id);
+        }
+        text.push('\n');
+        let mut response = Response::new(Bytes::from(text));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        super::headers::no_cache(headers);
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        response
+    }
+}
+
+impl From<request_body::Error> for HttpError {
+    fn from(error: request_body::Error) -> Self {
+        use request_body::Error;
+        match error {
+            Error::Broken => HttpError::new(StatusCode::BAD_REQUEST, "The request was cut short. Try again."),
+            Error::Gzip => HttpError::new(StatusCode::BAD_REQUEST, "The request's body is not valid gzip."),
+            Error::Encoding => HttpError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The request's body has a Content-Encoding that this server does not know. Send it as it is, or as gzip.",
+            ),
+            Error::Stalled => HttpError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "The request's body did not arrive in time. Try again on a better connection.",
+            ),
+            Error::TooLarge => HttpError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The request is larger than this server takes. Ask its administrator to raise the limit, or send less \
+                 at a time.",
+            ),
+        }
+        .because(error)
+    }
+}
+
+impl From<permits::Full> for HttpError {
+    fn from(error: permits::Full) -> Self {
+        let wait = match error {
+            permits::Full::Queue => Duration::from_secs(15),
+            permits::Full::Wait => Duration::from_secs(30),
+        };
+        HttpError::unavailable(
+            "The server has too much to do at the moment. Try again in a minute.",
+            wait,
+        )
+        .because(error)
+    }
+}
+
+impl From<Refusal> for HttpError {
+    fn from(refusal: Refusal) -> Self {
+        let public = refusal.to_string();
+        match refusal.kind() {
+            RefusalKind::Unauthorized => {
+                HttpError::unauthorized(public, !matches!(refusal, Refusal::CredentialMissing))
+            }
+            RefusalKind::Forbidden => match refusal.missing_scope() {
+                Some(scope) => HttpError::insufficient_scope(public, scope),
+                None => HttpError::forbidden(public),
+            },
+            RefusalKind::NotFound => HttpError::not_found(),
+            RefusalKind::TooManyRequests => {
+                HttpError::too_many_requests(public, Duration::from_secs(refusal.retry_after().unwrap_or(1)))
+            }
+            RefusalKind::Internal => HttpError::internal(chain(&refusal)),
+        }
+    }
+}
+
+/// An error and its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl From<upload_pack::Error> for HttpError {
+    fn from(error: upload_pack::Error) -> Self {
+        use upload_pack::Error;
+        match error {
+            Error::Repository(error) => HttpError::from(error),
+            Error::Write(error) => HttpError::from(error),
+            Error::Objects(_) | Error::Pack(_) | Error::Encode(_) => HttpError::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<receive_pack::Error> for HttpError {
+    fn from(error: receive_pack::Error) -> Self {
+        use receive_pack::Error;
+        match error {
+            Error::Repository(error) => HttpError::from(error),
+            Error::Read(error) | Error::Write(error) => HttpError::from(error),
+            Error::Interrupted => HttpError::unavailable(
+                "The push was interrupted; no ref moved. Try again.",
+                Duration::from_secs(5),
+            )
+            .because(error),
+            Error::Objects(_) | Error::Pack(_) | Error::Encode(_) => HttpError::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<repository::Error> for HttpError {
+    /// What only the repository's administrator can mend is told by name to those who may see it; what passes is a
+    /// reason to come again; the rest is ours.
+    fn from(error: repository::Error) -> Self {
+        use repository::Error;
+        match &error {
+            Error::Config { .. }
+            | Error::Extension { .. }
+            | Error::FormatVersion { .. }
+            | Error::Head
+            | Error::PackedRefs { .. }
+            | Error::Shallow => HttpError::new(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("This server cannot serve it: {error}"),
+            )
+            .because(&error),
+            Error::Locked { .. } | Error::RefsUnsettled | Error::TransactionBusy => HttpError::unavailable(
+                "The repository is busy. Try again in a moment.",
+                Duration::from_secs(2),
+            )
+            .because(&error),
+            Error::Missing { .. } | Error::NotARepository { .. } => HttpError::not_found().because(&error),
+            Error::BranchName { .. }
+            | Error::CaseConflict { .. }
+            | Error::Exists { .. }
+            | Error::Io { .. }
+            | Error::Journal { .. }
+            | Error::NotEmpty { .. }
+            | Error::Objects(_) => HttpError::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<io::Error> for HttpError {
+    /// Takes an error of reading a request or writing an answer: the client's where it says so, ours otherwise.
+    fn from(error: io::Error) -> Self {
+        match error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<request_body::Error>())
+        {
+            Some(inner) => HttpError::from(*inner),
+            None if error.kind() == io::ErrorKind::BrokenPipe => {
+                HttpError::new(StatusCode::BAD_REQUEST, "The client went away.").because(error)
+            }
+            None => HttpError::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+
+    use super::*;
+
+    fn text(error: HttpError) -> (u16, String, HeaderMap) {
+        let response = error.into_response("7f00");
+        let body = String::from_utf8(response.body().to_vec()).unwrap();
+        (response.status().as_u16(), body, response.headers().clone())
+    }
+
+    #[test]
+    fn a_missing_token_and_a_bad_one_are_challenged_alike_for_basic() {
+        let (status, _, none) = text(HttpError::unauthorized("x", false));
+        let (_, _, bad) = text(HttpError::unauthorized("x", true));
+        assert_eq!(status, 401);
+        let challenges = |headers: &HeaderMap| {
+            headers
+                .get_all(WWW_AUTHENTICATE)
+                .iter()
+                .map(|v| v.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            challenges(&none),
+            [
+                "Basic realm=\"patgate\", charset=\"UTF-8\"",
+                "Bearer realm=\"patgate\""
+            ]
+        );
+        assert_eq!(
+            challenges(&bad),
+            [
+                "Basic realm=\"patgate\", charset=\"UTF-8\"",
+                "Bearer realm=\"patgate\", error=\"invalid_token\""
+            ]
+        );
+    }
+
+    #[test]
+    fn internal_text_stays_inside_and_the_request_id_goes_out() {
+        let (status, body, headers) = text(HttpError::internal("/srv/repos/x: no space left on device"));
+        assert_eq!(status, 500);
+        assert!(body.contains("7f00") && !body.contains("/srv"), "{body}");
+        assert_eq!(headers.get(CONTENT_TYPE).unwrap(), "text/plain; charset=utf-8");
+    }
+
+    #[test]
+    fn whoever_is_to_come_again_hears_when() {
+        for error in [
+            HttpError::from(permits::Full::Queue),
+            HttpError::from(permits::Full::Wait),
+            HttpError::too_many_requests("x", Duration::from_millis(1)),
+        ] {
+            let (_, _, headers) = text(error);
+            let seconds: u64 = headers
+                .get(RETRY_AFTER)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert!(seconds >= 1);
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_too_large_is_the_clients_even_through_a_reader() {
+        let error = io::Error::from(request_body::Error::TooLarge);
+        assert_eq!(HttpError::from(error).status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let disk = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(HttpError::from(disk).status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}
