@@ -12,7 +12,7 @@
 //! | [`auth`] | the gate: credential to principal to grant |
 //! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
 //! | [`telemetry`], [`config`] | logs and metrics; settings |
-//! | [`http`] | routes, bodies and errors; sockets, TLS and shutdown |
+//! | [`http`], [`server`] | routes, bodies and errors; sockets, TLS and shutdown |
 
 pub mod auth;
 pub mod config;
@@ -25,6 +25,7 @@ pub mod protocol;
 pub mod receive_pack;
 pub mod repository;
 pub mod secret;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod upload_pack;
