@@ -13,8 +13,10 @@
 //! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
 //! | [`telemetry`], [`config`] | logs and metrics; settings |
 //! | [`http`], [`server`] | routes, bodies and errors; sockets, TLS and shutdown |
+//! | [`cli`] | the commands |
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod interrupt;

@@ -1,0 +1,22 @@
+//! The commands: definitions, output and exit codes.
+//!
+//! **Owns** what a person types and reads. Every command but `serve` works on the data directory itself, whether a
+//! server runs on it or not. **Invariants**: what a program reads goes to stdout, what a person reads to stderr;
+//! everything printed that somebody else has named is escaped; exit status 0 is done, 1 refused or failed, 2 wrong
+//! usage.
+
+mod access;
+pub mod args;
+mod audit;
+mod completions;
+pub mod output;
+mod password;
+mod repo;
+mod serve;
+mod token;
+mod user;
+
+#[cfg(test)]
+mod tests;
+
+pub use args::run;

@@ -1,0 +1,476 @@
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::Value;
+
+use super::args::{Cli, dispatch};
+use super::output::{CliError, Console};
+use crate::auth::token::PlainToken;
+use crate::store::{Actor, NewAccount, Store};
+
+/// A stream that keeps what is written.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Captured {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A stream whose reader has gone.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A data directory with the account bob.
+struct Fixture {
+    data_dir: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+struct Outcome {
+    status: u8,
+    stdout: String,
+    stderr: String,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let f = Fixture {
+        data_dir: directory.path().join("data"),
+        _directory: directory,
+    };
+    let new = NewAccount {
+        name: "bob",
+        password: None,
+        is_admin: false,
+        must_change_password: false,
+    };
+    f.store().create_account(&Actor::CommandLine, &new).unwrap();
+    f
+}
+
+impl Fixture {
+    fn store(&self) -> Store {
+        Store::open(&self.data_dir.join("patgate.db")).unwrap()
+    }
+
+    fn run_with(&self, args: &[&str], console: &mut Console) -> Result<(), CliError> {
+        let last = ["--data-dir", self.data_dir.to_str().unwrap()];
+        let words = ["patgate"].iter().chain(args).chain(&last);
+        match Cli::try_parse_from(words) {
+            Ok(cli) => dispatch(cli, console),
+            Err(error) => Err(CliError::usage(error)),
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        let (stdout, stderr) = (Captured::default(), Captured::default());
+        let mut console = Console::new(Box::new(stdout.clone()), Box::new(stderr.clone()));
+        let status = match self.run_with(args, &mut console) {
+            Ok(()) => 0,
+            Err(error) => {
+                error.print(&mut console);
+                error.status()
+            }
+        };
+        Outcome {
+            status,
+            stdout: stdout.text(),
+            stderr: stderr.text(),
+        }
+    }
+
+    #[track_caller]
+    fn done(&self, args: &[&str]) -> Outcome {
+        let outcome = self.run(args);
+        assert_eq!(outcome.status, 0, "{args:?}: {outcome:?}");
+        outcome
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.done(args).stdout).unwrap()
+    }
+
+    fn token(&self) -> PlainToken {
+        let outcome = self.done(&[
+            "token", "create", "--user", "bob", "--name", "laptop", "--scope", "vso.code",
+        ]);
+        PlainToken::parse(outcome.stdout.trim_end()).unwrap()
+    }
+}
+
+#[test]
+fn the_definitions_of_the_commands_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_created_token_is_all_that_stdout_gets() {
+    let f = fixture();
+    let outcome = f.done(&[
+        "token",
+        "create",
+        "--user",
+        "BOB",
+        "--name",
+        "laptop",
+        "--scope",
+        "vso.code_write",
+    ]);
+    let plain = PlainToken::parse(outcome.stdout.strip_suffix('\n').unwrap()).unwrap();
+    let (token, account) = f.store().find_token_by_hash(&plain.hash()).unwrap().unwrap();
+    assert_eq!((account.name.as_str(), token.name.as_str()), ("bob", "laptop"));
+    let days = token.expires_at.duration_since(token.created_at).as_hours() / 24;
+    assert_eq!(days, 90);
+    assert!(!outcome.stderr.contains(plain.expose()));
+    assert!(
+        outcome.stderr.contains(&format!("token 'laptop' ({})", token.id)),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        outcome.stderr.contains("patgate access grant 'bob' reader"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_rotated_token_has_another_secret_and_the_same_id() {
+    let f = fixture();
+    let old = f.token();
+    let id = old.id().unwrap().to_string();
+    let outcome = f.done(&["token", "rotate", &id]);
+    let new = PlainToken::parse(outcome.stdout.trim_end()).unwrap();
+    assert_eq!(new.id().unwrap().as_str(), id);
+    assert!(f.store().find_token_by_hash(&old.hash()).unwrap().is_none());
+}
+
+#[test]
+fn a_token_that_nobody_could_read_is_reported() {
+    let f = fixture();
+    let stderr = Captured::default();
+    let mut console = Console::new(Box::new(Closed), Box::new(stderr.clone()));
+    let words = [
+        "token", "create", "--user", "bob", "--name", "laptop", "--scope", "vso.code",
+    ];
+    let error = f.run_with(&words, &mut console).unwrap_err();
+    error.print(&mut console);
+    assert_eq!(error.status(), 1);
+    let id = f.store().tokens(None).unwrap().remove(0).id;
+    assert!(
+        stderr.text().contains(&format!("patgate token revoke {id}")),
+        "{}",
+        stderr.text()
+    );
+}
+
+#[test]
+fn a_list_that_nobody_reads_to_its_end_is_no_failure() {
+    let f = fixture();
+    let stderr = Captured::default();
+    let mut console = Console::new(Box::new(Closed), Box::new(stderr.clone()));
+    for words in [
+        &["user", "list"][..],
+        &["user", "list", "--json"],
+        &["man"],
+        &["completions", "bash"],
+    ] {
+        let error = f.run_with(words, &mut console).unwrap_err();
+        error.print(&mut console);
+        assert_eq!(error.status(), 0, "{words:?}");
+    }
+    assert_eq!(stderr.text(), "");
+}
+
+#[test]
+fn a_token_goes_through_its_life() {
+    let f = fixture();
+    let id = f.token().id().unwrap().to_string();
+    f.done(&[
+        "token",
+        "update",
+        &id,
+        "--name",
+        "desk",
+        "--scope",
+        "vso.work vso.code",
+        "--expires",
+        "10d",
+    ]);
+    let shown = f.json(&["token", "show", &id, "--json"]);
+    assert_eq!(shown["name"], "desk");
+    assert_eq!(shown["scopes"], serde_json::json!(["vso.code", "vso.work"]));
+    assert_eq!(shown["state"], "active");
+    assert!(shown["last_used_at"].is_null());
+    f.done(&["token", "revoke", &id]);
+    assert_eq!(f.json(&["token", "list", "--json"])[0]["state"], "revoked");
+    assert!(
+        f.done(&["token", "list", "--user", "bob"])
+            .stdout
+            .contains("revoked")
+    );
+    assert!(f.done(&["token", "show", &id]).stdout.contains("REVOKED"));
+    let again = f.run(&["token", "update", &id, "--name", "x"]);
+    assert_eq!(again.status, 1);
+    assert!(again.stderr.contains("is revoked\nhint: "), "{}", again.stderr);
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_refusals() {
+    let f = fixture();
+    let create =
+        |rest: &[&str]| f.run(&[&["token", "create", "--user", "bob", "--name", "x"], rest].concat());
+    assert_eq!(create(&[]).status, 2, "no scope");
+    let outcome = create(&["--scope", "vso.codes"]);
+    assert_eq!(outcome.status, 2);
+    assert!(
+        outcome
+            .stderr
+            .contains("error: there is no scope 'vso.codes'\nhint: 'patgate token scopes'")
+    );
+    let outcome = create(&["--scope", "vso.code", "--expires", "366d"]);
+    assert_eq!(outcome.status, 2);
+    assert!(
+        outcome
+            .stderr
+            .contains("at most 365 days: give '365d' or a date up to 20"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(
+        f.run(&["token", "update", "AAAAAAAA"]).status,
+        2,
+        "nothing to change"
+    );
+    assert_eq!(f.run(&["token", "show", "short"]).status, 2);
+    assert_eq!(f.run(&["token", "show", "AAAAAAAA"]).status, 1);
+    assert_eq!(f.run(&["access", "grant", "bob", "owner"]).status, 2);
+    assert_eq!(f.run(&["access", "grant", "bob", "reader", "a/b/c/d"]).status, 2);
+    assert_eq!(f.run(&["access", "grant", "eve", "reader"]).status, 1);
+    assert_eq!(f.run(&["user", "disable", "eve"]).status, 1);
+    assert_eq!(f.run(&["nonsense"]).status, 2);
+    assert!(f.store().tokens(None).unwrap().is_empty());
+}
+
+#[test]
+fn accounts_are_listed_disabled_enabled_and_deleted() {
+    let f = fixture();
+    f.done(&["user", "disable", "bob"]);
+    assert_eq!(f.json(&["user", "list", "--json"])[0]["disabled"], true);
+    assert!(f.done(&["user", "list"]).stdout.contains("disabled"));
+    let refused = f.run(&[
+        "token", "create", "--user", "bob", "--name", "x", "--scope", "vso.code",
+    ]);
+    assert_eq!(refused.status, 1);
+    assert!(
+        refused
+            .stderr
+            .contains("hint: enable it with: patgate user enable 'bob'"),
+        "{}",
+        refused.stderr
+    );
+    f.done(&["user", "enable", "BOB"]);
+    assert_eq!(f.json(&["user", "list", "--json"])[0]["disabled"], false);
+    f.done(&["user", "delete", "bob"]);
+    assert_eq!(f.json(&["user", "list", "--json"]), serde_json::json!([]));
+    let empty = f.done(&["user", "list"]);
+    assert_eq!(empty.stdout, "");
+    assert!(empty.stderr.contains("patgate user add NAME"));
+}
+
+#[test]
+fn rights_are_given_listed_and_taken_away() {
+    let f = fixture();
+    f.done(&["access", "grant", "bob", "administrator"]);
+    f.done(&["access", "grant", "bob", "contributor", "C/P"]);
+    f.done(&["access", "grant", "everyone", "reader", "C/P/R"]);
+    let all = f.json(&["access", "list", "--json"]);
+    assert_eq!(
+        all,
+        serde_json::json!([
+            { "user": "bob", "role": "administrator", "path": "/" },
+            { "user": "bob", "role": "contributor", "path": "C/P" },
+            { "user": null, "role": "reader", "path": "C/P/R" },
+        ])
+    );
+    assert_eq!(
+        f.json(&["access", "list", "--user", "everyone", "--json"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        f.json(&["access", "list", "--user", "bob", "--json"])
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    f.done(&["access", "revoke", "everyone", "c/p/r"]);
+    f.done(&["access", "revoke", "bob"]);
+    assert_eq!(f.json(&["access", "list", "--json"]).as_array().unwrap().len(), 1);
+    let outcome = f.run(&["access", "grant", "everyone", "contributor", "C"]);
+    assert_eq!(outcome.status, 1);
+    assert!(
+        outcome.stderr.contains("everyone can be a reader"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn the_audit_trail_is_listed_newest_first_without_secrets() {
+    let f = fixture();
+    let plain = f.token();
+    f.done(&["access", "grant", "bob", "reader", "C"]);
+    let events = f.json(&["audit", "list", "--json"]);
+    let actions: Vec<&str> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["access.grant", "token.create", "account.create"]);
+    assert_eq!(events[0]["actor"], "command line");
+    assert_eq!(
+        f.json(&["audit", "list", "--limit", "1", "--json"])
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let table = f.done(&["audit", "list"]).stdout;
+    assert_eq!(table.lines().count(), 4);
+    assert!(!table.contains(&plain.expose()[12..50]));
+}
+
+#[test]
+fn names_reach_no_terminal_unescaped() {
+    let f = fixture();
+    for words in [
+        &["user", "disable", "eve\u{1b}[2J"][..],
+        &["access", "grant", "eve\u{1b}[2J", "reader"],
+        &["access", "grant", "bob", "reader", "C/\u{1b}[2J"],
+        &[
+            "token",
+            "create",
+            "--user",
+            "bob",
+            "--name",
+            "x\u{1b}[2J",
+            "--scope",
+            "vso.code",
+        ],
+        &[
+            "token",
+            "create",
+            "--user",
+            "bob",
+            "--name",
+            "x",
+            "--scope",
+            "vso.\u{1b}[2J",
+        ],
+    ] {
+        let outcome = f.run(words);
+        assert_ne!(outcome.status, 0, "{words:?}");
+        assert!(!outcome.stderr.contains('\u{1b}'), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_mistyped_data_directory_is_no_empty_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let f = Fixture {
+        data_dir: directory.path().join("typo"),
+        _directory: directory,
+    };
+    let outcome = f.run(&["user", "list"]);
+    assert_eq!(outcome.status, 1);
+    assert!(
+        outcome.stderr.contains("hint: check --data-dir"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!f.data_dir.exists());
+}
+
+#[test]
+fn options_for_all_commands_go_before_or_after_their_names() {
+    let parse = |words: &[&str]| Cli::try_parse_from(words).unwrap().common.data_dir;
+    let expected = Some(PathBuf::from("d"));
+    assert_eq!(parse(&["patgate", "--data-dir", "d", "user", "list"]), expected);
+    assert_eq!(parse(&["patgate", "user", "--data-dir", "d", "list"]), expected);
+    assert_eq!(parse(&["patgate", "user", "list", "--data-dir", "d"]), expected);
+}
+
+#[test]
+fn completions_and_pages_know_the_commands() {
+    let f = fixture();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            f.done(&["completions", shell]).stdout.contains("set-password"),
+            "{shell}"
+        );
+    }
+    assert!(f.done(&["man"]).stdout.contains("patgate"));
+    let page = f.done(&["man", "token", "create"]).stdout;
+    assert!(
+        page.contains("\\-\\-scope") && page.contains("patgate\\-token\\-create"),
+        "{page}"
+    );
+    assert_eq!(f.run(&["man", "nonsense"]).status, 2);
+}
+
+#[test]
+fn every_command_that_makes_a_list_can_print_json_and_has_help() {
+    fn visit(command: &clap::Command, path: &str) {
+        let name = command.get_name();
+        assert!(command.get_about().is_some(), "{path} {name} has no help");
+        if ["list", "show"].contains(&name) && !path.ends_with("repo") {
+            assert!(
+                command.get_arguments().any(|arg| arg.get_id() == "json"),
+                "{path} {name} has no --json"
+            );
+        }
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_help().is_some(),
+                "{path} {name}: {} has no help",
+                argument.get_id()
+            );
+        }
+        for inner in command.get_subcommands() {
+            visit(inner, &format!("{path} {name}"));
+        }
+    }
+    visit(&Cli::command(), "");
+}
