@@ -1,0 +1,161 @@
+//! The command line, run as an operator runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::run::{self, Run};
+
+/// Accounts of the tests have this password; no log may show it.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// `patgate` with a data directory and a repository root.
+#[derive(Clone)]
+pub struct Patgate {
+    data: PathBuf,
+    repos: PathBuf,
+    cwd: PathBuf,
+    secrets: Arc<Mutex<Vec<String>>>,
+}
+
+/// A token as it was shown, once.
+#[derive(Clone)]
+pub struct Token {
+    /// The whole of it.
+    pub text: String,
+    /// The public part by which commands name it.
+    pub id: String,
+}
+
+impl Token {
+    /// The value of an `Authorization` header with `username` and the token as the password.
+    pub fn basic(&self, username: &str) -> String {
+        basic(username, &self.text)
+    }
+}
+
+/// The value of an `Authorization` header, RFC 7617.
+pub fn basic(username: &str, password: &str) -> String {
+    use base64::Engine as _;
+    let pair = format!("{username}:{password}");
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+}
+
+impl Patgate {
+    /// Works on `data` and `repos`, and runs in `cwd`, where there is no configuration file.
+    pub fn new(data: &Path, repos: &Path, cwd: &Path) -> Patgate {
+        Patgate {
+            data: data.to_owned(),
+            repos: repos.to_owned(),
+            cwd: cwd.to_owned(),
+            secrets: Arc::new(Mutex::new(vec![PASSWORD.to_owned()])),
+        }
+    }
+
+    /// What no log may show: the password of the tests' accounts and every token made so far.
+    pub fn secrets(&self) -> Vec<String> {
+        self.secrets
+            .lock()
+            .expect("no test panics while it adds a secret")
+            .clone()
+    }
+
+    /// A command with `args` that works on the data directory.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = run::command(Path::new(env!("CARGO_BIN_EXE_patgate")));
+        command
+            .current_dir(&self.cwd)
+            .env("HOME", &self.cwd)
+            .env("PATGATE_DATA_DIR", &self.data)
+            .env("PATGATE_REPOS", &self.repos)
+            .args(args);
+        command
+    }
+
+    /// Runs `patgate args`.
+    pub fn run(&self, args: &[&str]) -> Run {
+        run::run(&mut self.command(args), b"")
+    }
+
+    /// Runs `patgate args`, asserts that it succeeds and returns what it printed.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        self.run(args).ok()
+    }
+
+    /// Runs `patgate args --json` and returns what it printed.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[args, &["--json"]].concat());
+        serde_json::from_str(&text)
+            .unwrap_or_else(|err| panic!("patgate {args:?} --json printed {text}: {err}"))
+    }
+
+    /// Makes an account.
+    #[track_caller]
+    pub fn user(&self, name: &str) {
+        run::run(
+            &mut self.command(&["user", "add", name, "--password-stdin"]),
+            format!("{PASSWORD}\n").as_bytes(),
+        )
+        .ok();
+    }
+
+    /// Makes an account that may fetch and push everywhere.
+    #[track_caller]
+    pub fn contributor(&self, name: &str) {
+        self.user(name);
+        self.ok(&["access", "grant", name, "contributor"]);
+    }
+
+    /// Makes a token.
+    #[track_caller]
+    pub fn token(&self, user: &str, scope: &str) -> Token {
+        let args = [
+            "token",
+            "create",
+            "--user",
+            user,
+            "--name",
+            "test",
+            "--scope",
+            scope,
+            "--expires",
+            "90d",
+        ];
+        self.keep(&self.ok(&args))
+    }
+
+    /// Remembers a token that a command printed.
+    #[track_caller]
+    pub fn keep(&self, text: &str) -> Token {
+        assert!(
+            text.len() == 56 && text.starts_with("pgt_"),
+            "a token and nothing else must be printed: {text:?}"
+        );
+        self.secrets
+            .lock()
+            .expect("no test panics while it adds a secret")
+            .push(text.to_owned());
+        Token {
+            text: text.to_owned(),
+            id: text[4..12].to_owned(),
+        }
+    }
+
+    /// Lets a token expire, as time would: the database says that it ended at 2001-09-09T01:46:40Z.
+    pub fn expire(&self, token: &Token) {
+        let db = rusqlite::Connection::open(self.data.join("patgate.db")).expect("the database opens");
+        db.busy_timeout(std::time::Duration::from_secs(10))
+            .expect("a busy timeout");
+        let changed = db
+            .execute(
+                "UPDATE tokens SET expires_at = 1000000000 WHERE id = ?1",
+                [&token.id],
+            )
+            .expect("a token can be changed");
+        assert_eq!(changed, 1, "the token {} must be there", token.id);
+    }
+}

@@ -1,0 +1,36 @@
+//! The real git against the real server: one binary, one module an area.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends by panicking; the harness does so in functions that are not tests themselves"
+)]
+
+mod against_git;
+mod crash;
+mod gate;
+mod harness;
+mod matrix;
+mod operation;
+mod push_rules;
+mod repositories;
+mod requests;
+mod scenarios;
+mod story;
+mod urls;
+
+/// A file that nobody names here is never compiled, and its tests never run.
+#[test]
+fn every_file_of_the_tests_is_named() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
+    let named = include_str!("main.rs");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        assert!(
+            module == "main" || named.contains(&format!("mod {module};")),
+            "{name} is not part of the tests"
+        );
+    }
+}
