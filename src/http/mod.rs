@@ -207,13 +207,16 @@ impl<B: Backend> App<B> {
                 self.answer(exchange, route).await
             }
         };
-        let response = answer.unwrap_or_else(|error| {
-            error.log("a request was not served");
-            if let Some(body) = body {
-                self.drain(&parts, body);
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                error.log("a request was not served");
+                if let Some(body) = body {
+                    self.drain(&parts, body).await;
+                }
+                error.into_response(record.id()).map(Content::Full)
             }
-            error.into_response(record.id()).map(Content::Full)
-        });
+        };
         finish(response, &parts.method, log)
     }
 
@@ -249,10 +252,15 @@ impl<B: Backend> App<B> {
 
     /// Takes what a refused client still sends, so that it reads the refusal instead of a reset. A client that waits
     /// for `100 Continue` sends nothing, and must not be told to begin.
-    fn drain(&self, parts: &Parts, body: Incoming) {
-        let is_http1 = parts.version < Version::HTTP_2;
-        if is_http1 && !parts.headers.contains_key(EXPECT) && !body.is_end_stream() {
+    async fn drain(&self, parts: &Parts, body: Incoming) {
+        if parts.headers.contains_key(EXPECT) || body.is_end_stream() {
+            return;
+        }
+        if parts.version < Version::HTTP_2 {
             self.tasks.spawn(request_body::drain(body));
+        } else {
+            // An answer that ends before the request resets the stream, and curl up to 8 then drops the answer.
+            request_body::drain_first(body).await;
         }
     }
 }

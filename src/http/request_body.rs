@@ -33,6 +33,12 @@ const DRAIN_BYTES_MAX: u64 = 256 << 20;
 /// How long that may take.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes that are taken before an answer, where that has to come first; more than git puts into a request at once.
+const DRAIN_FIRST_BYTES_MAX: u64 = 2 << 20;
+
+/// How long that may take.
+const DRAIN_FIRST_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Why a request's body could not be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -385,9 +391,18 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
 ///
 /// A client that still writes when its connection closes loses the answer that was sent to it.
 pub async fn drain<B: Body<Data = Bytes> + Unpin>(body: B) {
+    take_and_forget(body, DRAIN_BYTES_MAX, DRAIN_TIME_MAX).await;
+}
+
+/// Takes and forgets what is left of `body` before an answer is sent, within smaller bounds than [`drain`].
+pub async fn drain_first<B: Body<Data = Bytes> + Unpin>(body: B) {
+    take_and_forget(body, DRAIN_FIRST_BYTES_MAX, DRAIN_FIRST_TIME_MAX).await;
+}
+
+async fn take_and_forget<B: Body<Data = Bytes> + Unpin>(body: B, bytes_max: u64, time_max: Duration) {
     let mut body = pin!(body);
-    let deadline = Instant::now() + DRAIN_TIME_MAX;
-    let mut left = DRAIN_BYTES_MAX;
+    let deadline = Instant::now() + time_max;
+    let mut left = bytes_max;
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         match left.checked_sub(length) {
