@@ -10,9 +10,10 @@ use std::hash::BuildHasher;
 
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use hashbrown::{HashSet, HashTable};
 
 use super::Error;
+use super::id_hash::IdHash;
 use crate::interrupt::Interrupt;
 use crate::repository::objects::Objects;
 
@@ -50,7 +51,7 @@ pub struct Commits<'a> {
     nodes: Vec<Node>,
     parents: Vec<CommitIndex>,
     by_id: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    hasher: IdHash,
     slop: u32,
 }
 
@@ -96,7 +97,7 @@ impl<'a> Commits<'a> {
             nodes: Vec::new(),
             parents: Vec::new(),
             by_id: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            hasher: IdHash::default(),
             slop: SLOP,
         }
     }

@@ -1,20 +1,26 @@
 //! Which objects a client that has some commits needs for others.
 //!
-//! The list is complete by induction over commits, parents first: all that a commit's tree reaches is listed, or a
-//! parent has the same object at the same path, and all that the parent reaches was dealt with before. The order
-//! matters: taken children first, two directories that change places could each vouch for what the other holds.
+//! With something excluded the list is complete by induction over commits, parents first: all that a commit's tree
+//! reaches is listed, or a parent has the same object at the same path, and all that the parent reaches was dealt with
+//! before. The order matters: taken children first, two directories that change places could each vouch for what the
+//! other holds. With nothing excluded every tree that was walked to its end has all that it holds listed, in any order.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use hashbrown::HashTable;
 
 use super::Error;
-use super::commits::Commits;
+use super::commits::{CommitIndex, Commits};
+use super::id_hash::IdHash;
 use super::trees::{DEPTH_MAX, EntryMode, TreeCursor};
 use crate::interrupt::Interrupt;
 use crate::repository::objects::{Location, Objects};
+
+/// A set of objects.
+pub(crate) type IdSet = hashbrown::HashSet<ObjectId, IdHash>;
 
 /// An object that goes along.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +36,9 @@ pub struct ListedObject {
 pub struct ObjectList {
     objects: Vec<ListedObject>,
     places: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    hasher: IdHash,
     /// Objects that the client has and that lie beside what is sent: what thin packs may use as bases.
-    pub(crate) client_has: HashSet<ObjectId>,
+    pub(crate) client_has: IdSet,
 }
 
 impl ObjectList {
@@ -40,8 +46,8 @@ impl ObjectList {
         ObjectList {
             objects: Vec::new(),
             places: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
-            client_has: HashSet::new(),
+            hasher: IdHash::default(),
+            client_has: IdSet::default(),
         }
     }
 
@@ -122,7 +128,7 @@ pub fn enumerate(
     progress: &mut dyn FnMut(usize),
     interrupt: &Interrupt,
 ) -> Result<ObjectList, Error> {
-    let mut client_has = HashSet::new();
+    let mut client_has = IdSet::default();
     let mut excluded = Vec::new();
     for &id in request.haves {
         client_has.insert(id);
@@ -148,7 +154,7 @@ pub fn enumerate(
         },
         trees: Vec::new(),
         blobs: Vec::new(),
-        seen: HashSet::new(),
+        seen: IdSet::default(),
         progress,
         interrupt,
     };
@@ -161,27 +167,30 @@ pub fn enumerate(
         walk.add_listed(commits.objects(), id)?;
     }
     let has_boundary = !excluded.is_empty();
-    let order = if has_boundary {
-        commits.parents_first(&found)
-    } else {
-        found
-    };
-    for commit in order {
-        let tree = commits.tree(commit);
-        let parents: Vec<(ObjectId, bool)> = match has_boundary {
-            // Without a boundary every tree is new or seen: comparing with parents would only read them twice.
-            false => Vec::new(),
-            true => commits
+    if has_boundary {
+        for commit in commits.parents_first(&found) {
+            let parents: Vec<(ObjectId, bool)> = commits
                 .parents(commit)
                 .iter()
                 .map(|&parent| (commits.tree(parent), commits.is_uninteresting(parent)))
-                .collect(),
-        };
-        walk.add_tree(commits.objects(), tree, &parents)?;
-    }
-    if has_boundary {
+                .collect();
+            let tree = commits.tree(commit);
+            walk.add_tree(commits.objects(), tree, &parents)?;
+        }
         walk.trees.reverse();
         walk.blobs.reverse();
+    } else {
+        // All is to be listed, so whatever was walked to its end vouches for what it holds: a commit's tree is compared
+        // with that of a child, which came before.
+        let mut children: HashMap<CommitIndex, ObjectId> = HashMap::new();
+        for &commit in &found {
+            let tree = commits.tree(commit);
+            let child = children.remove(&commit).map(|tree| (tree, false));
+            walk.add_tree(commits.objects(), tree, child.as_slice())?;
+            for &parent in commits.parents(commit) {
+                children.entry(parent).or_insert(tree);
+            }
+        }
     }
     for (id, kind) in others {
         match kind {
@@ -223,7 +232,7 @@ fn tag_target(objects: &mut Objects, id: ObjectId) -> Result<ObjectId, Error> {
 fn sort_want(
     objects: &mut Objects,
     id: ObjectId,
-    client_has: &HashSet<ObjectId>,
+    client_has: &IdSet,
     tips: &mut Vec<ObjectId>,
     tags: &mut Vec<ObjectId>,
     others: &mut Vec<(ObjectId, Kind)>,
@@ -256,7 +265,7 @@ struct Walk<'a> {
     trees: Vec<ListedObject>,
     blobs: Vec<ListedObject>,
     /// Trees and blobs that were met, listed or had.
-    seen: HashSet<ObjectId>,
+    seen: IdSet,
     progress: &'a mut dyn FnMut(usize),
     interrupt: &'a Interrupt,
 }
@@ -306,6 +315,10 @@ impl Walk<'_> {
         let mut stack = Vec::new();
         stack.extend(self.enter(objects, &root, parents)?);
         while let Some(level) = stack.last_mut() {
+            // What the client has is looked at entry by entry, because thin packs may use it.
+            if let Some((base, false)) = level.bases.first_mut() {
+                level.tree.skip_common(base);
+            }
             let Some((entry, end)) = level.tree.peek()? else {
                 stack.pop();
                 continue;
@@ -316,6 +329,13 @@ impl Walk<'_> {
             for (base, client_has) in &mut level.bases {
                 if is_had {
                     break;
+                }
+                if base.skip_same(entry.raw) {
+                    is_had = true;
+                    if *client_has {
+                        self.list.client_has.insert(id);
+                    }
+                    continue;
                 }
                 if let Some(base_id) = base.seek(entry.name, mode)? {
                     is_had = base_id == id;

@@ -7,6 +7,7 @@ pub mod commits;
 pub mod connectivity;
 pub mod enumerate;
 pub mod fsck;
+mod id_hash;
 pub mod import;
 pub mod index;
 pub mod ingest;

@@ -337,7 +337,8 @@ impl Objects {
                         kind,
                         data: Arc::new(data),
                     };
-                    if !chain.is_empty() {
+                    // Trees are read again to be compared with those of the next commit.
+                    if !chain.is_empty() || kind == Kind::Tree {
                         self.cache.insert(pack_no, at, kind, &object.data);
                     }
                     break object;
