@@ -253,6 +253,45 @@ fn directories_that_change_places_do_not_vouch_for_each_other() {
     );
 }
 
+/// Stores a tree of `entries`, each "mode name" and an id, however odd, and a commit of it.
+fn commit_of_tree(git_dir: &Path, entries: &[(&str, ObjectId)], parents: &[ObjectId]) -> ObjectId {
+    let mut tree = Vec::new();
+    for (head, id) in entries {
+        tree.extend_from_slice(head.as_bytes());
+        tree.push(0);
+        tree.extend_from_slice(id.as_slice());
+    }
+    let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
+    let tree = git_with_input(git_dir, &hash, &tree);
+    let mut args = vec!["commit-tree".to_owned(), tree.trim().to_owned()];
+    for parent in parents {
+        args.extend(["-p".to_owned(), parent.to_string()]);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    ObjectId::from_hex(git_with_input(git_dir, &args, b"c\n").trim().as_bytes()).unwrap()
+}
+
+#[test]
+fn modes_with_many_digits_are_read_and_those_that_nothing_has_need_no_object() {
+    let (_dir, git_dir, ids) = random_repository(70, 2);
+    let absent = ObjectId::from_hex(&[b'7'; 40]).unwrap();
+    let tree = id(&git_dir, &format!("{}^{{tree}}", ids[0]));
+    let blob = git_with_input(&git_dir, &["hash-object", "-w", "--stdin"], b"x");
+    let blob = ObjectId::from_hex(blob.trim().as_bytes()).unwrap();
+    let entries = [
+        ("00000000100644 a", blob),
+        ("30000 b", absent),
+        ("000000000040000 c", tree),
+        ("1160000 d", absent),
+    ];
+    let commit = commit_of_tree(&git_dir, &entries, &[]);
+    let mut objects = store(&git_dir).handle().unwrap();
+    assert_eq!(
+        ids_of(&list(&mut objects, &[commit], &[])),
+        rev_list(&git_dir, &[commit], &[])
+    );
+}
+
 #[test]
 fn packs_are_accepted_by_git_from_loose_and_packed_objects_with_and_without_ofs_delta() {
     let (_dir, git_dir, ids) = random_repository(3, 60);

@@ -19,7 +19,7 @@ pub(crate) enum EntryMode {
     Tree,
     /// A file or a symbolic link.
     Blob,
-    /// A commit of another repository.
+    /// A commit of another repository, or a mode that nothing has.
     Gitlink,
 }
 
@@ -158,7 +158,8 @@ fn parse_entry(bytes: &[u8], hash: gix_hash::Kind) -> Option<(TreeEntry<'_>, usi
         at += 1;
         match byte {
             b' ' if at > 1 => break,
-            b'0'..=b'7' if at <= 7 => mode = mode * 8 + u32::from(byte - b'0'),
+            // Only four of the lower 16 bits matter; git reads any number of digits.
+            b'0'..=b'7' => mode = (mode << 3 | u32::from(byte - b'0')) & 0xf_ffff,
             _ => return None,
         }
     }
@@ -168,8 +169,9 @@ fn parse_entry(bytes: &[u8], hash: gix_hash::Kind) -> Option<(TreeEntry<'_>, usi
     let id = rest.get(len + 1..len + 1 + hash.len_in_bytes())?;
     let mode = match mode & 0o170_000 {
         0o040_000 => EntryMode::Tree,
-        0o160_000 => EntryMode::Gitlink,
-        _ => EntryMode::Blob,
+        0o100_000 | 0o120_000 => EntryMode::Blob,
+        // What git has no name for it takes for a submodule (`canon_mode`), so that its object need not be here.
+        _ => EntryMode::Gitlink,
     };
     let end = at + len + 1 + id.len();
     Some((
