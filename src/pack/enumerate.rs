@@ -11,6 +11,7 @@ use std::hash::BuildHasher;
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::Error;
 use super::commits::{CommitIndex, Commits};
@@ -87,17 +88,20 @@ impl ObjectList {
             .map(|&at| at as usize)
     }
 
+    /// Adds `object` unless it is there: a malformed tree may name a commit as a file.
     fn insert(&mut self, object: ListedObject) {
         let at = self.objects.len() as u32;
-        self.objects.push(object);
         let (objects, hasher) = (&self.objects, &self.hasher);
-        let rehash = |&at: &u32| {
-            objects
-                .get(at as usize)
-                .map_or(0, |object| hasher.hash_one(object.id.as_bytes()))
-        };
-        self.places
-            .insert_unique(hasher.hash_one(object.id.as_bytes()), at, rehash);
+        let id_at = |&at: &u32| objects.get(at as usize).map(|object| object.id);
+        let entry = self.places.entry(
+            hasher.hash_one(object.id.as_bytes()),
+            |at| id_at(at) == Some(object.id),
+            |at| id_at(at).map_or(0, |id| hasher.hash_one(id.as_bytes())),
+        );
+        if let Entry::Vacant(vacant) = entry {
+            vacant.insert(at);
+            self.objects.push(object);
+        }
     }
 }
 
@@ -287,9 +291,7 @@ impl Walk<'_> {
 
     /// Lists a commit or a tag.
     fn add_listed(&mut self, objects: &mut Objects, id: ObjectId) -> Result<(), Error> {
-        if self.list.place(&id).is_none() {
-            self.list.insert(Self::locate(objects, &id)?);
-        }
+        self.list.insert(Self::locate(objects, &id)?);
         Ok(())
     }
 

@@ -293,6 +293,15 @@ fn modes_with_many_digits_are_read_and_those_that_nothing_has_need_no_object() {
 }
 
 #[test]
+fn a_commit_that_a_tree_names_as_a_file_is_listed_once() {
+    let (_dir, git_dir, ids) = random_repository(71, 3);
+    let commit = commit_of_tree(&git_dir, &[("100644 a", ids[0])], &ids[..1]);
+    let mut objects = store(&git_dir).handle().unwrap();
+    let listed = list(&mut objects, &[commit], &[]);
+    assert_eq!(listed.len(), ids_of(&listed).len());
+}
+
+#[test]
 fn packs_are_accepted_by_git_from_loose_and_packed_objects_with_and_without_ofs_delta() {
     let (_dir, git_dir, ids) = random_repository(3, 60);
     let want = ids[0];
