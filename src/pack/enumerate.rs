@@ -20,6 +20,17 @@ use super::trees::{DEPTH_MAX, EntryMode, TreeCursor};
 use crate::interrupt::Interrupt;
 use crate::repository::objects::{Location, Objects};
 
+/// Parents that a commit's tree is compared with. What a later one alone has is listed again, which costs bytes and
+/// never leaves anything out; without a bound a commit of ten thousand parents would hold as many trees at once.
+const COMPARED_PARENTS_MAX: usize = 16;
+
+/// Bytes of the trees from a root down to where the walk is. A push of some kilobytes can make thousands of levels of
+/// many megabytes each; a directory of a million files has 40 MB.
+const PATH_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of the trees that those are compared with. Beyond, the walk goes on without comparing.
+const COMPARED_BYTES_MAX: usize = 128 << 20;
+
 /// A set of objects.
 pub(crate) type IdSet = hashbrown::HashSet<ObjectId, IdHash>;
 
@@ -120,7 +131,7 @@ pub struct Request<'a> {
 ///
 /// # Bounds
 ///
-/// Some 100 bytes of memory for an object that is listed, and as much for a commit that was visited.
+/// Some 100 bytes of memory for an object that is listed, and as much for a commit that was visited; 400 MB for trees.
 ///
 /// # Errors
 ///
@@ -176,6 +187,7 @@ pub fn enumerate(
             let parents: Vec<(ObjectId, bool)> = commits
                 .parents(commit)
                 .iter()
+                .take(COMPARED_PARENTS_MAX)
                 .map(|&parent| (commits.tree(parent), commits.is_uninteresting(parent)))
                 .collect();
             let tree = commits.tree(commit);
@@ -278,6 +290,14 @@ struct Walk<'a> {
 struct Level {
     tree: TreeCursor,
     bases: Vec<(TreeCursor, bool)>,
+    held: Held,
+}
+
+/// Bytes of a level and all above it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    trees: usize,
+    bases: usize,
 }
 
 impl Walk<'_> {
@@ -315,7 +335,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let mut stack = Vec::new();
-        stack.extend(self.enter(objects, &root, parents)?);
+        stack.extend(self.enter(objects, &root, parents, Held::default())?);
         while let Some(level) = stack.last_mut() {
             // What the client has is looked at entry by entry, because thin packs may use it.
             if let Some((base, false)) = level.bases.first_mut() {
@@ -355,7 +375,8 @@ impl Walk<'_> {
                 EntryMode::Blob => self.add_blob(objects, &id)?,
                 EntryMode::Gitlink => {}
                 EntryMode::Tree => {
-                    let tree = self.enter(objects, &id, &below)?;
+                    let held = level.held;
+                    let tree = self.enter(objects, &id, &below, held)?;
                     if tree.is_some() && stack.len() >= DEPTH_MAX {
                         return Err(Error::TooDeep(id));
                     }
@@ -366,12 +387,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Lists the tree itself if it was not met, and opens it and its bases.
+    /// Lists the tree itself if it was not met, and opens it and its bases; `held` are the levels above.
     fn enter(
         &mut self,
         objects: &mut Objects,
         id: &oid,
         bases: &[(ObjectId, bool)],
+        mut held: Held,
     ) -> Result<Option<Level>, Error> {
         if self.interrupt.is_triggered() {
             return Err(Error::Interrupted);
@@ -383,19 +405,34 @@ impl Walk<'_> {
         self.trees.push(listed);
         (self.progress)(self.list.len() + self.trees.len() + self.blobs.len());
         let tree = TreeCursor::new(id, objects.read_at(id, listed.location)?)?;
+        held.trees += tree.byte_len();
+        if held.trees > PATH_BYTES_MAX {
+            return Err(Error::PathTooLarge {
+                id: id.to_owned(),
+                max: PATH_BYTES_MAX,
+            });
+        }
         let mut opened = Vec::with_capacity(bases.len());
         for (base, client_has) in bases {
             if *client_has {
                 self.list.client_has.insert(*base);
             }
             match TreeCursor::read(objects, base) {
-                Ok(tree) => opened.push((tree, *client_has)),
+                Ok(tree) if held.bases + tree.byte_len() <= COMPARED_BYTES_MAX => {
+                    held.bases += tree.byte_len();
+                    opened.push((tree, *client_has));
+                }
+                Ok(_) => {}
                 // What the other side has need not be whole here.
                 Err(Error::Missing(_)) if *client_has => {}
                 Err(err) => return Err(err),
             }
         }
-        Ok(Some(Level { tree, bases: opened }))
+        Ok(Some(Level {
+            tree,
+            bases: opened,
+            held,
+        }))
     }
 
     fn add_tags_of(

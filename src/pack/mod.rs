@@ -42,6 +42,14 @@ pub enum Error {
     /// The object database failed.
     #[error(transparent)]
     Objects(#[from] objects::Error),
+    /// The trees between a root and one of its directories are larger than is held at once.
+    #[error("the trees above and at {id} are larger than {max} bytes together")]
+    PathTooLarge {
+        /// The tree at which they pass the bound.
+        id: ObjectId,
+        /// The bound.
+        max: usize,
+    },
     /// The taker of the bytes failed.
     #[error("cannot write the pack")]
     Write(#[source] std::io::Error),

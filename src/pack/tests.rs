@@ -464,7 +464,7 @@ fn a_commit_graph_changes_nothing_but_the_cost() {
             wants: &pair[..1],
             haves: &pair[1..],
             tags: &[],
-        };
+            };
         let with = enumerate(
             &mut objects,
             Some(&graph),
@@ -508,6 +508,69 @@ fn a_missing_tree_blob_or_commit_is_found_by_the_connectivity_check() {
         );
         std::fs::write(&path, kept).unwrap();
     }
+}
+
+#[test]
+fn a_merge_of_many_parents_is_listed_whole() {
+    let (_dir, git_dir, ids) = random_repository(74, 2);
+    let blob = |text: String| {
+        let id = git_with_input(&git_dir, &["hash-object", "-w", "--stdin"], text.as_bytes());
+        ObjectId::from_hex(id.trim().as_bytes()).unwrap()
+    };
+    let parents: Vec<ObjectId> = (0..40)
+        .map(|n| commit_of_tree(&git_dir, &[("100644 a", blob(format!("{n}")))], &ids[..1]))
+        .collect();
+    let last = blob("39".to_owned());
+    let merge = commit_of_tree(
+        &git_dir,
+        &[("100644 a", last), ("100644 b", blob("new".to_owned()))],
+        &parents,
+    );
+    let mut objects = store(&git_dir).handle().unwrap();
+    for haves in [&parents[..20], &parents[20..], &ids[..1]] {
+        let listed = ids_of(&list(&mut objects, &[merge], haves));
+        assert!(rev_list(&git_dir, &[merge], haves).is_subset(&listed));
+    }
+}
+
+#[test]
+fn trees_that_are_too_large_to_be_held_level_by_level_are_refused() {
+    let (_dir, git_dir, ids) = random_repository(75, 2);
+    let blob = git_with_input(&git_dir, &["hash-object", "-w", "--stdin"], b"x");
+    let blob = ObjectId::from_hex(blob.trim().as_bytes()).unwrap();
+    let mut wide = Vec::new();
+    let name = "n".repeat(4000);
+    for n in 0..8000 {
+        wide.extend_from_slice(format!("100644 {name}{n:05}\0").as_bytes());
+        wide.extend_from_slice(blob.as_slice());
+    }
+    // Thirty megabytes a level, and a directory that sorts last.
+    let mut tree = wide.clone();
+    let mut commit = |depth: usize| {
+        for _ in 0..depth {
+            let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
+            let below = git_with_input(&git_dir, &hash, &tree);
+            let below = ObjectId::from_hex(below.trim().as_bytes()).unwrap();
+            tree = wide.clone();
+            tree.extend_from_slice(b"40000 z\0");
+            tree.extend_from_slice(below.as_slice());
+        }
+        let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
+        let root = git_with_input(&git_dir, &hash, &tree);
+        let id = git_with_input(&git_dir, &["commit-tree", root.trim()], b"c\n");
+        ObjectId::from_hex(id.trim().as_bytes()).unwrap()
+    };
+    let enumerated = |want: ObjectId| {
+        let request = Request {
+            wants: &[want],
+            haves: &ids[..1],
+            ..Request::default()
+        };
+        let mut objects = store(&git_dir).handle().unwrap();
+        enumerate(&mut objects, None, &request, &mut |_| (), &Interrupt::new())
+    };
+    assert!(enumerated(commit(6)).is_ok());
+    assert!(matches!(enumerated(commit(3)), Err(Error::PathTooLarge { .. })));
 }
 
 #[test]

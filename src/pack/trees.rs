@@ -62,6 +62,11 @@ impl TreeCursor {
         })
     }
 
+    /// Bytes that it holds.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.data.len()
+    }
+
     /// The entry that is next, without passing over it.
     pub(crate) fn peek(&self) -> Result<Option<(TreeEntry<'_>, usize)>, Error> {
         let rest = self.data.get(self.at..).unwrap_or_default();
