@@ -17,7 +17,8 @@ use crate::repository::quarantine::Connected;
 ///
 /// # Errors
 ///
-/// [`Error::Missing`] names the first object that is not there.
+/// [`Error::Missing`] names the first object that is not there, [`Error::Kind`] the first that is not of the kind that
+/// it is named as.
 pub fn check(
     objects: &mut Objects,
     graph: Option<&gix_commitgraph::Graph>,
@@ -29,6 +30,7 @@ pub fn check(
         wants: tips,
         haves: vouched,
         tags: &[],
+        checks_blobs: true,
     };
     enumerate(objects, graph, &request, &mut |_| (), interrupt)?;
     Ok(Connected::proven())

@@ -125,6 +125,8 @@ pub struct Request<'a> {
     pub haves: &'a [ObjectId],
     /// Tags, as id and what they finally point at: listed where that is listed too (`include-tag`).
     pub tags: &'a [(ObjectId, ObjectId)],
+    /// Look at what trees name as files, which costs a look at each: it may be something else.
+    pub checks_blobs: bool,
 }
 
 /// Lists what `request` asks for. `progress` is told how many objects were found so far, now and then.
@@ -170,6 +172,7 @@ pub fn enumerate(
         trees: Vec::new(),
         blobs: Vec::new(),
         seen: IdSet::default(),
+        checks_blobs: request.checks_blobs,
         progress,
         interrupt,
     };
@@ -282,6 +285,7 @@ struct Walk<'a> {
     blobs: Vec<ListedObject>,
     /// Trees and blobs that were met, listed or had.
     seen: IdSet,
+    checks_blobs: bool,
     progress: &'a mut dyn FnMut(usize),
     interrupt: &'a Interrupt,
 }
@@ -317,7 +321,18 @@ impl Walk<'_> {
 
     fn add_blob(&mut self, objects: &mut Objects, id: &oid) -> Result<(), Error> {
         if self.seen.insert(id.to_owned()) {
-            self.blobs.push(Self::locate(objects, id)?);
+            let listed = Self::locate(objects, id)?;
+            if self.checks_blobs {
+                let actual = objects.kind_at(id, listed.location)?;
+                if actual != Kind::Blob {
+                    return Err(Error::Kind {
+                        id: id.to_owned(),
+                        actual,
+                        expected: Kind::Blob,
+                    });
+                }
+            }
+            self.blobs.push(listed);
             (self.progress)(self.list.len() + self.trees.len() + self.blobs.len());
         }
         Ok(())

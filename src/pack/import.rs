@@ -285,6 +285,7 @@ impl Source {
             wants: &wants,
             haves: &[],
             tags: &[],
+            checks_blobs: false,
         };
         let list = enumerate(&mut objects, graph.as_deref(), &request, &mut |_| (), interrupt)?;
         let pipe = |source| Error::Read {

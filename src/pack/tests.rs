@@ -132,6 +132,7 @@ fn list(objects: &mut Objects, wants: &[ObjectId], haves: &[ObjectId]) -> Object
         wants,
         haves,
         tags: &[],
+        checks_blobs: false,
     };
     enumerate(objects, None, &request, &mut |_| (), &Interrupt::new()).unwrap()
 }
@@ -464,7 +465,8 @@ fn a_commit_graph_changes_nothing_but_the_cost() {
             wants: &pair[..1],
             haves: &pair[1..],
             tags: &[],
-            };
+            checks_blobs: false,
+        };
         let with = enumerate(
             &mut objects,
             Some(&graph),
@@ -507,6 +509,33 @@ fn a_missing_tree_blob_or_commit_is_found_by_the_connectivity_check() {
             "{id} is gone"
         );
         std::fs::write(&path, kept).unwrap();
+    }
+}
+
+#[test]
+fn an_object_that_is_named_as_another_kind_is_found_by_the_connectivity_check() {
+    let (_dir, git_dir, ids) = random_repository(72, 3);
+    let tree = id(&git_dir, &format!("{}^{{tree}}", ids[0]));
+    for (entry, expected) in [("100644 a", "blob"), ("40000 a", "tree")] {
+        let odd = if expected == "blob" {
+            [ids[0], tree]
+        } else {
+            [ids[0]; 2]
+        };
+        for named in odd {
+            let commit = commit_of_tree(&git_dir, &[(entry, named)], &[]);
+            let checked = connectivity::check(
+                &mut store(&git_dir).handle().unwrap(),
+                None,
+                &[commit],
+                &[],
+                &Interrupt::new(),
+            );
+            assert!(
+                matches!(&checked, Err(Error::Kind { id, expected: kind, .. }) if *id == named && kind.to_string() == expected),
+                "{checked:?}"
+            );
+        }
     }
 }
 
@@ -584,6 +613,7 @@ fn an_interrupt_stops_the_walk_and_the_pack() {
         wants: &ids[..1],
         haves: &[],
         tags: &[],
+        checks_blobs: false,
     };
     assert!(matches!(
         enumerate(&mut objects, None, &request, &mut |_| (), &interrupt),

@@ -17,6 +17,9 @@ use crate::repository::objects::{self, Objects};
 use crate::repository::quarantine::{Connected, Quarantine};
 use crate::repository::refs::{Peeled, RefSnapshot};
 
+/// Tips that are checked one by one when not all are whole, each at the cost of a walk. Those after them are refused.
+const CHECKED_ALONE_MAX: usize = 256;
+
 /// How taking in ends early.
 pub(super) enum Error {
     /// The pack is refused; the text is for the report.
@@ -48,6 +51,18 @@ impl Bases for RepositoryBases {
         };
         out.extend_from_slice(&object.data);
         Ok(Some(object.kind))
+    }
+}
+
+/// What is wrong with what the tips reach, in words for the client; what has other causes stays an error.
+fn told(err: pack::Error) -> Result<String, super::Error> {
+    match err {
+        pack::Error::Missing(id) => Ok(format!("{id} is missing")),
+        pack::Error::Kind { .. } | pack::Error::TooDeep(_) | pack::Error::PathTooLarge { .. } => {
+            Ok(err.to_string())
+        }
+        pack::Error::Interrupted => Err(super::Error::Interrupted),
+        err => Err(err.into()),
     }
 }
 
@@ -206,24 +221,27 @@ impl Receiver<'_> {
         let check = |objects: &mut Objects, ids: &[ObjectId]| {
             connectivity::check(objects, graph.as_deref(), ids, &vouched, self.interrupt)
         };
-        let missing = match check(objects, &ids) {
+        let gap = match check(objects, &ids) {
             Ok(connected) => return Ok(Some(connected)),
-            Err(pack::Error::Missing(id)) => id,
-            Err(pack::Error::Interrupted) => return Err(super::Error::Interrupted),
-            Err(err) => return Err(err.into()),
+            Err(err) => told(err)?,
         };
-        tracing::info!(%missing, "a push lacks an object");
+        tracing::info!(%gap, "a push lacks an object");
         reporter.say(&format!(
-            "error: the push does not bring everything that it needs: {missing} is missing\n"
+            "error: the push does not bring everything that it needs: {gap}\n"
         ))?;
         // One at a time, to let those through that are whole.
         let mut proof = None;
-        for (place, command) in tips {
+        for (number, (place, command)) in tips.iter().enumerate() {
+            if number >= CHECKED_ALONE_MAX {
+                commands.refuse(*place, "missing necessary objects");
+                continue;
+            }
             match check(objects, &[command.new_id]) {
                 Ok(connected) => proof = Some(connected),
-                Err(pack::Error::Missing(_)) => commands.refuse(*place, "missing necessary objects"),
-                Err(pack::Error::Interrupted) => return Err(super::Error::Interrupted),
-                Err(err) => return Err(err.into()),
+                Err(err) => {
+                    told(err)?;
+                    commands.refuse(*place, "missing necessary objects");
+                }
             }
         }
         if proof.is_none() && commands.any_open() {

@@ -107,6 +107,7 @@ impl<'a> Bands<'a> {
             wants,
             haves,
             tags: &tags,
+            checks_blobs: false,
         };
         let mut count = 0;
         let list = enumerate(
