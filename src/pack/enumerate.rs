@@ -121,7 +121,8 @@ impl ObjectList {
 pub struct Request<'a> {
     /// Tips that the client wants: commits, tags, or any other object.
     pub wants: &'a [ObjectId],
-    /// What it has, with all that it reaches: commits and tags; other kinds only count for themselves.
+    /// What it has, with all that it reaches: commits and tags; other kinds only count for themselves, and what is
+    /// missing here for nothing.
     pub haves: &'a [ObjectId],
     /// Tags, as id and what they finally point at: listed where that is listed too (`include-tag`).
     pub tags: &'a [(ObjectId, ObjectId)],
@@ -149,10 +150,13 @@ pub fn enumerate(
     let mut excluded = Vec::new();
     for &id in request.haves {
         client_has.insert(id);
-        if let Some(commit) = peel_to_commit(objects, id, &mut |tag| {
+        match peel_to_commit(objects, id, &mut |tag| {
             client_has.insert(tag);
-        })? {
-            excluded.push(commit);
+        }) {
+            Ok(commit) => excluded.extend(commit),
+            // A broken ref, or a tag whose commit was pruned: it vouches for nothing, and stands in nobody's way.
+            Err(Error::Missing(_)) => {}
+            Err(err) => return Err(err),
         }
     }
     let mut tips = Vec::new();

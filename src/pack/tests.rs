@@ -540,6 +540,21 @@ fn an_object_that_is_named_as_another_kind_is_found_by_the_connectivity_check() 
 }
 
 #[test]
+fn a_have_that_is_missing_or_leads_nowhere_counts_for_nothing() {
+    let (_dir, git_dir, ids) = random_repository(73, 6);
+    let absent = ObjectId::from_hex(&[b'7'; 40]).unwrap();
+    let tag = format!("object {absent}\ntype commit\ntag t\ntagger a <a@b> 0 +0000\n\nt\n");
+    let hash = ["hash-object", "-w", "--literally", "-t", "tag", "--stdin"];
+    let tag = git_with_input(&git_dir, &hash, tag.as_bytes());
+    let tag = ObjectId::from_hex(tag.trim().as_bytes()).unwrap();
+    let mut objects = store(&git_dir).handle().unwrap();
+    assert_eq!(
+        ids_of(&list(&mut objects, &ids[..1], &[absent, tag, ids[5]])),
+        ids_of(&list(&mut objects, &ids[..1], &ids[5..]))
+    );
+}
+
+#[test]
 fn a_merge_of_many_parents_is_listed_whole() {
     let (_dir, git_dir, ids) = random_repository(74, 2);
     let blob = |text: String| {
