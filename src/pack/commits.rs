@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
-use hashbrown::{HashSet, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 
 use super::Error;
 use super::id_hash::IdHash;
@@ -345,45 +345,54 @@ impl<'a> Commits<'a> {
         Ok(found)
     }
 
-    /// Tells whether `tip` reaches one of `targets`, or is one, over commits that are not older than `oldest`, in
-    /// seconds. A "no" may be wrong where dates are; it only makes a client say more of what it has.
+    /// Tells whether each of `tips` reaches one of `targets`, or is one, over commits that are not older than `oldest`,
+    /// in seconds. A "no" may be wrong where dates are; it only makes a client say more of what it has.
+    ///
+    /// No commit is visited twice, however many tips there are.
     ///
     /// # Errors
     ///
     /// As [`Commits::walk`].
-    pub fn reaches_any(
+    pub fn all_reach(
         &mut self,
-        tip: ObjectId,
+        tips: &[ObjectId],
         targets: &HashSet<ObjectId>,
         oldest: i64,
     ) -> Result<bool, Error> {
-        let mut met = HashSet::new();
-        let mut queue = BinaryHeap::new();
-        let mut next = vec![self.insert(tip)];
-        loop {
-            for commit in std::mem::take(&mut next) {
-                if targets.contains(&self.id(commit)) {
-                    return Ok(true);
+        // Whether a commit reaches a target: known for all that were visited, but for those on the path.
+        let mut reaches: HashMap<CommitIndex, bool> = HashMap::new();
+        for &tip in tips {
+            let tip = self.insert(tip);
+            let mut path: Vec<(CommitIndex, usize)> = Vec::new();
+            let mut next = Some(tip);
+            loop {
+                if let Some(commit) = next.take() {
+                    if targets.contains(&self.id(commit)) || reaches.get(&commit) == Some(&true) {
+                        reaches.insert(commit, true);
+                        reaches.extend(path.iter().map(|&(above, _)| (above, true)));
+                        break;
+                    }
+                    if reaches.insert(commit, false).is_none() {
+                        if self.interrupt.is_triggered() {
+                            return Err(Error::Interrupted);
+                        }
+                        self.parse(commit)?;
+                        if self.node(commit).date >= oldest {
+                            path.push((commit, 0));
+                        }
+                    }
                 }
-                if met.insert(commit) {
-                    self.parse(commit)?;
-                    queue.push(Queued {
-                        date: self.node(commit).date,
-                        order: 0,
-                        commit,
-                    });
+                let Some((commit, at)) = path.last_mut() else {
+                    return Ok(false);
+                };
+                let (commit, parent) = (*commit, std::mem::replace(at, *at + 1));
+                next = self.parents(commit).get(parent).copied();
+                if next.is_none() {
+                    path.pop();
                 }
-            }
-            let Some(Queued { commit, date, .. }) = queue.pop() else {
-                return Ok(false);
-            };
-            if self.interrupt.is_triggered() {
-                return Err(Error::Interrupted);
-            }
-            if date >= oldest {
-                next.extend_from_slice(self.parents(commit));
             }
         }
+        Ok(true)
     }
 
     /// The committer's time of a commit, in seconds.

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use gix_hash::ObjectId;
+use hashbrown::HashSet;
 
 use super::enumerate::{ObjectList, Request, enumerate};
 use super::write::{Options, Written, write};
@@ -452,6 +453,37 @@ fn reachability_is_what_git_says() {
             }
         }
     }
+}
+
+#[test]
+fn all_tips_reach_a_target_exactly_when_git_finds_one_below_each() {
+    let (_dir, git_dir, ids) = random_repository(35, 40);
+    let mut objects = store(&git_dir).handle().unwrap();
+    let mut random = Random(35);
+    let mut seen = [0, 0];
+    for _ in 0..60 {
+        let mut pick = || ids[random.below(ids.len() as u64) as usize];
+        let (tips, targets) = ([pick(), pick(), pick()], HashSet::from([pick(), pick()]));
+        let expected = tips.iter().all(|tip| {
+            git(&git_dir, &["rev-list", &tip.to_string()])
+                .lines()
+                .any(|line| targets.iter().any(|id| id.to_string() == line))
+        });
+        let interrupt = Interrupt::new();
+        let mut commits = commits::Commits::new(&mut objects, None, &interrupt);
+        assert_eq!(
+            commits.all_reach(&tips, &targets, 0).unwrap(),
+            expected,
+            "{tips:?} to {targets:?}"
+        );
+        seen[usize::from(expected)] += 1;
+        // What is older than all targets is not looked at.
+        assert!(
+            !commits.all_reach(&tips, &targets, i64::MAX).unwrap()
+                || tips.iter().all(|id| targets.contains(id))
+        );
+    }
+    assert!(seen.iter().all(|&count| count > 5), "{seen:?}");
 }
 
 #[test]

@@ -25,8 +25,10 @@ struct Common<'a> {
     commits: HashSet<ObjectId>,
     /// The oldest of `commits`, in seconds.
     oldest: i64,
-    /// An answer of [`Common::is_enough`], until another common object is found.
+    /// An answer of [`Common::is_enough`]: for good if it is yes, else until another common commit is found.
     is_enough: Option<bool>,
+    /// How many common commits there must be before [`Common::is_enough_so_far`] looks again.
+    next_look: usize,
 }
 
 impl<'a> Common<'a> {
@@ -39,6 +41,7 @@ impl<'a> Common<'a> {
             commits: HashSet::new(),
             oldest: i64::MAX,
             is_enough: None,
+            next_look: 1,
         }
     }
 
@@ -50,10 +53,11 @@ impl<'a> Common<'a> {
         if let Some(commit) = peel_to_commit(objects, id, &mut |_| ())? {
             let date = Commits::new(objects, None, self.interrupt).date(commit)?;
             self.oldest = self.oldest.min(date);
-            self.commits.insert(commit);
+            if self.commits.insert(commit) && self.is_enough == Some(false) {
+                self.is_enough = None;
+            }
         }
         self.ids.push(id);
-        self.is_enough = None;
         Ok(true)
     }
 
@@ -67,6 +71,16 @@ impl<'a> Common<'a> {
         Ok(answer)
     }
 
+    /// The same for between two haves, where a wrong "no" costs little: walks the history only when there are twice as
+    /// many common commits as at the last look, because a request can have a hundred thousand haves.
+    fn is_enough_so_far(&mut self, objects: &mut Objects) -> Result<bool, Error> {
+        if self.is_enough.is_none() && self.commits.len() >= self.next_look {
+            self.next_look = self.commits.len() * 2;
+            self.is_enough(objects)?;
+        }
+        Ok(self.is_enough == Some(true))
+    }
+
     fn wants_reach_common(&self, objects: &mut Objects) -> Result<bool, Error> {
         let mut tips = Vec::new();
         for &want in self.wants {
@@ -74,12 +88,7 @@ impl<'a> Common<'a> {
         }
         let graph = self.repository.object_store().commit_graph();
         let mut commits = Commits::new(objects, graph.as_deref(), self.interrupt);
-        for tip in tips {
-            if !commits.reaches_any(tip, &self.commits, self.oldest)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(commits.all_reach(&tips, &self.commits, self.oldest)?)
     }
 }
 
@@ -223,12 +232,21 @@ fn acknowledge_v0(
     out: &mut Vec<u8>,
 ) -> Result<bool, Error> {
     let multi_ack = request.capabilities.multi_ack;
+    // How a client is told that the server knows enough.
+    let enough = match multi_ack {
+        MultiAck::Detailed => Some(AckStatus::Ready),
+        MultiAck::Simple => Some(AckStatus::Continue),
+        MultiAck::None => None,
+    };
     let mut last = None;
     let mut missed_any = false;
+    // A have after which the client was not told that it is enough, for want of a look.
+    let mut unlooked = None;
     let mut is_ready = false;
     for &id in &request.haves {
         if common.add(objects, id)? {
             last = Some(id);
+            unlooked = None;
             match multi_ack {
                 MultiAck::Detailed => encode_ack(out, &id, AckStatus::Common),
                 MultiAck::Simple => encode_ack(out, &id, AckStatus::Continue),
@@ -239,15 +257,13 @@ fn acknowledge_v0(
         }
         missed_any = true;
         // The client goes on down a history that the server does not have: tell it that it need not.
-        if multi_ack != MultiAck::None && common.is_enough(objects)? {
+        if let Some(status) = enough
+            && common.is_enough_so_far(objects)?
+        {
             is_ready |= multi_ack == MultiAck::Detailed;
-            let status = if multi_ack == MultiAck::Detailed {
-                AckStatus::Ready
-            } else {
-                AckStatus::Continue
-            };
             encode_ack(out, &id, status);
         }
+        unlooked = common.is_enough.is_none().then_some(id);
     }
     if request.done {
         match last {
@@ -260,13 +276,15 @@ fn acknowledge_v0(
     if request.flushes == 0 {
         return Ok(false);
     }
-    if let Some(id) = last
-        && multi_ack == MultiAck::Detailed
-        && !missed_any
+    let told_at_the_end = match multi_ack {
+        MultiAck::Detailed if !missed_any => last,
+        _ => unlooked,
+    };
+    if let (Some(id), Some(status)) = (told_at_the_end, enough)
         && common.is_enough(objects)?
     {
-        is_ready = true;
-        encode_ack(out, &id, AckStatus::Ready);
+        is_ready |= multi_ack == MultiAck::Detailed;
+        encode_ack(out, &id, status);
     }
     if common.ids.is_empty() || multi_ack != MultiAck::None {
         encode_nak(out);
@@ -277,5 +295,115 @@ fn acknowledge_v0(
             Ok(true)
         }
         _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::create;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+
+    /// A line of `count` commits on main, oldest first, and one commit apart from them.
+    fn repository(count: usize) -> (tempfile::TempDir, Arc<Repository>, Vec<ObjectId>, ObjectId) {
+        let dir = tempfile::tempdir().unwrap();
+        let git_dir = create(&dir.path().join("r.git"), gix_hash::Kind::Sha1, "main").unwrap();
+        let mut stream = String::new();
+        for (branch, count) in [("main", count), ("apart", 1)] {
+            for date in 1..=count {
+                stream += &format!(
+                    "commit refs/heads/{branch}\ncommitter a <a@b> {date} +0000\ndata 5\n{branch:.4}\n\n"
+                );
+            }
+        }
+        let git = |args: &[&str], input: &str| {
+            let mut child = Command::new("git")
+                .args(args)
+                .current_dir(&git_dir)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+            let out = child.wait_with_output().unwrap();
+            assert!(out.status.success());
+            String::from_utf8(out.stdout).unwrap()
+        };
+        git(&["fast-import", "--quiet"], &stream);
+        let ids = |text: String| -> Vec<ObjectId> {
+            text.lines()
+                .map(|line| ObjectId::from_hex(line.as_bytes()).unwrap())
+                .collect()
+        };
+        let line = ids(git(&["rev-list", "--reverse", "main"], ""));
+        let apart = ids(git(&["rev-parse", "apart"], ""))[0];
+        let repository = Arc::new(Repository::open(&git_dir).unwrap());
+        (dir, repository, line, apart)
+    }
+
+    fn request(wants: Vec<ObjectId>, haves: Vec<ObjectId>) -> UploadRequest {
+        let capabilities = crate::protocol::v0::Capabilities {
+            multi_ack: MultiAck::Detailed,
+            ..Default::default()
+        };
+        UploadRequest {
+            wants,
+            haves,
+            capabilities,
+            done: false,
+            flushes: 1,
+        }
+    }
+
+    fn acknowledged(repository: &Repository, request: &UploadRequest) -> String {
+        let interrupt = Interrupt::new();
+        let mut common = Common::new(repository, &request.wants, &interrupt);
+        let mut out = Vec::new();
+        acknowledge_v0(&mut common, &mut repository.objects().unwrap(), request, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn absent(number: usize) -> ObjectId {
+        ObjectId::from_hex(format!("{number:040x}").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_client_is_told_once_what_it_has_is_enough_also_between_two_looks() {
+        let (_dir, repository, line, apart) = repository(8);
+        let tip = *line.last().unwrap();
+        let haves = vec![apart, absent(1), line[0], absent(2), line[1], absent(3)];
+        let told = acknowledged(&repository, &request(vec![tip], haves));
+        assert!(told.contains(&format!("ACK {} ready", absent(2))), "{told}");
+        let other = vec![line[0], absent(1), line[1], absent(2), line[2], absent(3)];
+        let told = acknowledged(&repository, &request(vec![apart, tip], other.clone()));
+        assert!(!told.contains("ready"), "{told}");
+        // Looks are taken at one and two common commits and at the end.
+        let third = [&other[..4], &[apart, absent(3)]].concat();
+        let told = acknowledged(&repository, &request(vec![apart, tip], third));
+        assert!(told.contains(&format!("ACK {} ready", absent(3))), "{told}");
+    }
+
+    #[test]
+    fn haves_that_never_suffice_do_not_make_the_server_walk_the_history_for_each() {
+        let (_dir, repository, line, apart) = repository(1500);
+        let haves: Vec<ObjectId> = (1..)
+            .zip(&line)
+            .flat_map(|(number, &id)| [id, absent(number)])
+            .collect();
+        let wants = [&line[1000..], &[apart]].concat();
+        let request = request(wants, haves);
+        let interrupt = Interrupt::new();
+        let mut common = Common::new(&repository, &request.wants, &interrupt);
+        let mut objects = repository.objects().unwrap();
+        let mut looks = 0;
+        for &id in &request.haves {
+            if !common.add(&mut objects, id).unwrap() {
+                let before = common.is_enough;
+                assert!(!common.is_enough_so_far(&mut objects).unwrap());
+                looks += usize::from(before.is_none() && common.is_enough.is_some());
+            }
+        }
+        assert!((2..=12).contains(&looks), "{looks} looks");
     }
 }
