@@ -28,13 +28,11 @@ const GEOMETRIC_FACTOR: u64 = 2;
 /// Why the repository was left as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum MaintainError {
-    /// The new pack lacks objects: nothing was removed.
-    #[error("the joined pack has {actual} of {expected} objects")]
+    /// The new pack lacks an object, because what lies under its name is something else: nothing was removed.
+    #[error("object {id} is not what its name says: run 'patgate repo fsck' on the repository")]
     Incomplete {
-        /// Objects that went in.
-        expected: u64,
-        /// Objects that came out.
-        actual: u64,
+        /// The first that is missing.
+        id: ObjectId,
     },
     /// The new pack cannot be read back as it should.
     #[error("the joined pack is not what it should be")]
@@ -97,12 +95,7 @@ pub fn maintain(
         compression: repository.settings().compression,
     };
     let pack = rewrite(&mut objects, &list, quarantine.pack_dir(), &options, interrupt)?;
-    if u64::from(pack.objects_count) != count {
-        return Err(MaintainError::Incomplete {
-            expected: count,
-            actual: u64::from(pack.objects_count),
-        });
-    }
+    check_whole(&pack, &list, options.object_hash)?;
     quarantine
         .into_checked(&connectivity::of_present_objects())
         .migrate()?;
@@ -191,6 +184,21 @@ fn rewrite(
     })
 }
 
+/// Makes sure that the new pack has every object of `list`. Counting is not enough: damage that zlib does not notice
+/// makes an object another one, and the only good copy may be among the files that are about to go.
+fn check_whole(pack: &Ingested, list: &ObjectList, hash: gix_hash::Kind) -> Result<(), MaintainError> {
+    let index = gix_pack::index::File::at(&pack.index, hash)
+        .map_err(|err| objects::Error::corrupt(pack.index.display(), err))?;
+    match list
+        .objects()
+        .iter()
+        .find(|object| index.lookup(object.id).is_none())
+    {
+        Some(missing) => Err(MaintainError::Incomplete { id: missing.id }),
+        None => Ok(()),
+    }
+}
+
 /// Removes what the new pack replaces: first what names the old packs, so that nobody is sent to one that is gone.
 fn remove_joined(
     own: &Path,
@@ -224,5 +232,119 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::create;
+    use std::collections::BTreeSet;
+    use std::process::{Command, Stdio};
+
+    fn git(dir: &Path, args: &[&str], input: &str) -> String {
+        let mut child = Command::new("git")
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("HOME", "/nonexistent")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success(), "git {args:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Two packs and some loose objects, one of them with a `.keep` if wanted.
+    fn repository() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let git_dir = create(&dir.path().join("r.git"), gix_hash::Kind::Sha1, "main").unwrap();
+        for round in 0..3 {
+            let blobs: Vec<String> = (0..5)
+                .map(|n| {
+                    git(
+                        &git_dir,
+                        &["hash-object", "-w", "--stdin"],
+                        &format!("{round} {n}"),
+                    )
+                })
+                .collect();
+            if round < 2 {
+                let base = "objects/pack/pack";
+                git(&git_dir, &["pack-objects", "-q", base], &blobs.concat());
+                git(&git_dir, &["prune-packed"], "");
+            }
+        }
+        (dir, git_dir)
+    }
+
+    fn ids(git_dir: &Path) -> BTreeSet<String> {
+        let args = ["cat-file", "--batch-all-objects", "--batch-check"];
+        git(git_dir, &args, "").lines().map(str::to_owned).collect()
+    }
+
+    fn packs(git_dir: &Path) -> Vec<PathBuf> {
+        fs::read_dir(git_dir.join("objects/pack"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "pack"))
+            .collect()
+    }
+
+    fn maintained(git_dir: &Path) -> Result<Maintained, MaintainError> {
+        let repository = Arc::new(Repository::open(git_dir).unwrap());
+        let limits = PushLimits {
+            disk_reserve_bytes: 0,
+            ..PushLimits::default()
+        };
+        maintain(&repository, &limits, &Interrupt::new())
+    }
+
+    #[test]
+    fn small_packs_and_loose_objects_become_one_pack_that_has_them_all() {
+        let (_dir, git_dir) = repository();
+        git(&git_dir, &["multi-pack-index", "write"], "");
+        let before = ids(&git_dir);
+        let done = maintained(&git_dir).unwrap();
+        assert_eq!((done.packs, done.loose, done.objects), (2, 5, 15));
+        assert_eq!(ids(&git_dir), before);
+        assert_eq!(packs(&git_dir).len(), 1);
+        assert!(git(&git_dir, &["count-objects"], "").starts_with("0 objects"));
+        git(&git_dir, &["fsck", "--strict"], "");
+        assert_eq!(maintained(&git_dir).unwrap(), Maintained::default());
+    }
+
+    #[test]
+    fn a_pack_that_is_to_be_kept_stays_as_it_is() {
+        let (_dir, git_dir) = repository();
+        let kept = packs(&git_dir).remove(0);
+        fs::write(kept.with_extension("keep"), "").unwrap();
+        let before = ids(&git_dir);
+        maintained(&git_dir).unwrap();
+        assert!(kept.exists());
+        assert_eq!(ids(&git_dir), before);
+    }
+
+    #[test]
+    fn nothing_is_removed_where_an_object_is_not_what_its_name_says() {
+        let (_dir, git_dir) = repository();
+        let loose = |text: &str| {
+            let id = git(&git_dir, &["hash-object", "-w", "--stdin"], text);
+            let (fan, rest) = id.trim().split_at(2);
+            git_dir.join("objects").join(fan).join(rest)
+        };
+        let (odd, other) = (loose("odd"), loose("other"));
+        fs::remove_file(&odd).unwrap();
+        fs::rename(&other, &odd).unwrap();
+        let before = packs(&git_dir);
+        assert!(matches!(
+            maintained(&git_dir),
+            Err(MaintainError::Incomplete { .. })
+        ));
+        assert!(odd.exists());
+        assert_eq!(packs(&git_dir), before);
     }
 }
