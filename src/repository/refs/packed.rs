@@ -25,6 +25,8 @@ pub(super) struct PackedRefs {
     data: Vec<u8>,
     /// Offsets of the lines that hold a ref, in the order of the names.
     starts: Vec<u32>,
+    /// Likewise of the lines whose name is no ref's. They are not shown, but stay in the file, as with git.
+    left_out: Vec<u32>,
     hash: gix_hash::Kind,
     traits: Traits,
 }
@@ -56,6 +58,7 @@ impl PackedRefs {
         PackedRefs {
             data: Vec::new(),
             starts: Vec::new(),
+            left_out: Vec::new(),
             hash,
             traits,
         }
@@ -102,6 +105,7 @@ impl PackedRefs {
         }
         let mut traits = Traits::default();
         let mut starts: Vec<u32> = Vec::with_capacity(data.len() / 64);
+        let mut left_out: Vec<u32> = Vec::new();
         let mut is_sorted = true;
         let mut previous: Option<&BStr> = None;
         let mut may_peel = false;
@@ -130,35 +134,39 @@ impl PackedRefs {
             } else if !line.starts_with(b"#") {
                 let name = check_line(line, hash)?;
                 may_peel = true;
+                let start = u32::try_from(start).map_err(|_| Error::PackedRefs {
+                    what: "it is over 4 GiB",
+                })?;
                 if !is_valid_name(name) {
                     tracing::warn!(%name, "packed ref with an invalid name is left out");
+                    left_out.push(start);
                     continue;
                 }
                 is_sorted &= previous.is_none_or(|previous| previous < name);
                 previous = Some(name);
-                starts.push(u32::try_from(start).map_err(|_| Error::PackedRefs {
-                    what: "it is over 4 GiB",
-                })?);
+                starts.push(start);
             }
         }
         let mut packed = PackedRefs {
             data,
             starts,
+            left_out: Vec::new(),
             hash,
             traits,
         };
         if !is_sorted {
-            packed.sort();
+            let starts = std::mem::take(&mut packed.starts);
+            packed.starts = packed.sorted(starts);
         }
+        packed.left_out = packed.sorted(left_out);
         Ok(packed)
     }
 
-    /// Puts the index in the order of the names. Of two lines for one name the later stands.
-    fn sort(&mut self) {
-        let mut starts = std::mem::take(&mut self.starts);
+    /// Puts offsets of lines in the order of the names. Of two lines for one name the later stands.
+    fn sorted(&self, mut starts: Vec<u32>) -> Vec<u32> {
         starts.sort_by(|a, b| self.name_at(*a).cmp(self.name_at(*b)).then(b.cmp(a)));
         starts.dedup_by(|a, b| self.name_at(*a) == self.name_at(*b));
-        self.starts = starts;
+        starts
     }
 
     fn line_at(&self, start: u32) -> &[u8] {
@@ -182,7 +190,10 @@ impl PackedRefs {
 
     /// The ref at `index` in the order of names.
     pub(super) fn entry(&self, index: usize) -> Option<PackedRef<'_>> {
-        let start = *self.starts.get(index)?;
+        self.entry_at(*self.starts.get(index)?)
+    }
+
+    fn entry_at(&self, start: u32) -> Option<PackedRef<'_>> {
         let line = self.line_at(start);
         let (hex, name) = line.split_at_checked(self.hash.len_in_hex())?;
         let name = name.get(1..)?.as_bstr();
@@ -228,7 +239,7 @@ impl PackedRefs {
 
     /// Writes what the file becomes with `edits`: sorted by name, each a new id with what it peels to, or a deletion.
     ///
-    /// `peel` is asked for refs of which an old header does not tell.
+    /// `peel` is asked for refs of which an old header does not tell. Lines whose name is no ref's are kept.
     ///
     /// # Errors
     ///
@@ -241,7 +252,15 @@ impl PackedRefs {
     ) -> io::Result<()> {
         out.write_all(HEADER)?;
         let mut edits = edits.iter().peekable();
-        for kept in self.iter() {
+        let mut shown = self.starts.iter().copied().peekable();
+        let mut left_out = self.left_out.iter().copied().peekable();
+        // Both in one order, which the header promises.
+        let merged = std::iter::from_fn(|| match (shown.peek(), left_out.peek()) {
+            (Some(&a), Some(&b)) if self.name_at(b) < self.name_at(a) => left_out.next(),
+            (None, _) => left_out.next(),
+            _ => shown.next(),
+        });
+        for kept in merged.filter_map(|start| self.entry_at(start)) {
             while let Some(edit) = edits.next_if(|edit| edit.name < *kept.name) {
                 edit.write(out)?;
             }
@@ -358,6 +377,30 @@ mod tests {
             all,
             [("refs/a".to_owned(), id('2')), ("refs/b".to_owned(), id('3'))]
         );
+    }
+
+    #[test]
+    fn a_rewrite_keeps_lines_that_are_not_shown_in_the_order_of_the_names() {
+        let odd = [line('1', "refs/heads/a..b"), line('2', "refs/heads/z z")];
+        let peeled = format!("^{}\n", "3".repeat(40));
+        let text = [
+            String::from_utf8(HEADER.to_vec()).unwrap(),
+            odd[0].clone(),
+            peeled.clone(),
+            line('4', "refs/heads/b"),
+            line('5', "refs/heads/c"),
+            odd[1].clone(),
+        ];
+        let packed = parsed(&text.concat()).unwrap();
+        assert_eq!(packed.len(), 2);
+        let edits = [PackedEdit {
+            name: "refs/heads/c".into(),
+            new: None,
+        }];
+        let mut out = Vec::new();
+        packed.write_with(&edits, &mut |_| None, &mut out).unwrap();
+        let expected = [&text[..4], &text[5..]].concat().concat();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
