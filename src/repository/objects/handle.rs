@@ -162,7 +162,11 @@ impl Objects {
             let Some(&pack) = places.get(member as usize) else {
                 continue;
             };
-            if self.pack(pack).is_some_and(|pack| pack.is_readable()) {
+            // Its own index too, while it is there: whoever copies the entry needs to know where the next one begins.
+            if self
+                .pack(pack)
+                .is_some_and(|pack| pack.index().is_some() && pack.is_readable())
+            {
                 return Some(Location::Packed { pack, offset });
             }
         }
@@ -227,7 +231,10 @@ impl Objects {
         match location {
             Location::Packed { pack, offset } => self.read_packed(id, pack, offset, 0),
             Location::Loose { .. } => {
-                let reader = self.open_loose(id, location)?;
+                let Some(reader) = self.try_open_loose(id, location)? else {
+                    let (pack, offset) = self.packed_meanwhile(id)?;
+                    return self.read_packed(id, pack, offset, 0);
+                };
                 let (kind, size) = (reader.kind(), reader.size());
                 if size > OBJECT_BYTES_MAX {
                     return Err(Error::TooLarge {
@@ -255,19 +262,28 @@ impl Objects {
     ///
     /// When it is gone or its header is malformed.
     pub fn open_loose(&self, id: &oid, location: Location) -> Result<LooseReader, Error> {
+        self.try_open_loose(id, location)?
+            .ok_or_else(|| Error::corrupt(id, "its file is gone"))
+    }
+
+    /// Opens a loose object; `None` if it is not loose any more.
+    fn try_open_loose(&self, id: &oid, location: Location) -> Result<Option<LooseReader>, Error> {
         let Location::Loose { dir } = location else {
             return Err(Error::corrupt(id, "it is not loose"));
         };
-        let found = self
+        let reader = self
             .dirs
             .get(dir as usize)
             .map(|dir| LooseReader::open(dir, id))
-            .transpose()?
-            .flatten();
-        match found {
-            Some(reader) => Ok(reader),
-            // `git gc` packs loose objects and then removes them.
-            None => Err(Error::corrupt(id, "its file is gone")),
+            .transpose()?;
+        Ok(reader.flatten())
+    }
+
+    /// Where an object is that was loose and is gone: `git gc` packs loose objects and then removes them.
+    fn packed_meanwhile(&mut self, id: &oid) -> Result<(u32, u64), Error> {
+        match self.locate(id)? {
+            Some(Location::Packed { pack, offset }) => Ok((pack, offset)),
+            _ => Err(Error::corrupt(id, "its file is gone")),
         }
     }
 
@@ -406,12 +422,12 @@ impl Objects {
     ///
     /// When its entry or header is malformed.
     pub fn kind_at(&mut self, id: &oid, location: Location) -> Result<Kind, Error> {
-        let Location::Packed {
-            pack: pack_no,
-            offset: mut at,
-        } = location
-        else {
-            return Ok(self.open_loose(id, location)?.kind());
+        let (pack_no, mut at) = match location {
+            Location::Packed { pack, offset } => (pack, offset),
+            Location::Loose { .. } => match self.try_open_loose(id, location)? {
+                Some(reader) => return Ok(reader.kind()),
+                None => self.packed_meanwhile(id)?,
+            },
         };
         let mut pack = self
             .pack(pack_no)

@@ -138,6 +138,27 @@ fn a_pack_that_appears_later_is_seen_by_a_handle_that_was_there_before() {
 }
 
 #[test]
+fn what_was_found_is_read_although_git_packs_and_removes_it_meanwhile() {
+    let (_dir, git_dir) = repository("sha1");
+    let head = ObjectId::from_hex(git(&git_dir, &["rev-parse", "HEAD"]).trim().as_bytes()).unwrap();
+    let mut objects = open(&git_dir, gix_hash::Kind::Sha1).handle().unwrap();
+    let place = objects.locate(&head).unwrap().unwrap();
+    assert!(matches!(place, Location::Loose { .. }));
+    git(&git_dir, &["repack", "-adq"]);
+    assert_eq!(objects.kind_at(&head, place).unwrap(), Kind::Commit);
+    assert_eq!(objects.read_at(&head, place).unwrap().kind, Kind::Commit);
+
+    git(&git_dir, &["multi-pack-index", "write"]);
+    let mut objects = open(&git_dir, gix_hash::Kind::Sha1).handle().unwrap();
+    let Some(Location::Packed { pack, offset }) = objects.locate(&head).unwrap() else {
+        panic!("it is packed");
+    };
+    git(&git_dir, &["-c", "pack.compression=0", "repack", "-adfFq"]);
+    git(&git_dir, &["prune-packed"]);
+    assert!(objects.raw_entry(pack, offset).is_ok());
+}
+
+#[test]
 fn tags_are_peeled_to_what_they_finally_point_at() {
     let (_dir, git_dir) = repository("sha1");
     let id = |name: &str| ObjectId::from_hex(git(&git_dir, &["rev-parse", name]).trim().as_bytes()).unwrap();
