@@ -197,7 +197,10 @@ impl Receiver<'_> {
             outcome.objects = u64::from(pack.objects_received);
             outcome.pack_bytes = pack.bytes_received;
         }
-        let connected = self.check(&mut commands, &refs, &taken, reporter)?;
+        // As they are now: what a ref reached that went while the pack came, which may take hours, `git gc` may have
+        // removed since.
+        let vouching = self.repository.refs()?;
+        let connected = self.check(&mut commands, &vouching, &taken, reporter)?;
         if is_atomic && commands.refused_count() > 0 {
             commands.refuse_all("atomic push failure");
         }

@@ -296,3 +296,184 @@ impl Receiver<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::interrupt::Interrupt;
+    use crate::limits::PushLimits;
+    use crate::protocol::receive::{Capabilities, PushRequest, RefCommand};
+    use crate::repository::{Repository, create};
+
+    fn git(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
+        let mut child = Command::new("git")
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("HOME", "/nonexistent")
+            .envs([("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@b")])
+            .envs([("GIT_COMMITTER_NAME", "A"), ("GIT_COMMITTER_EMAIL", "a@b")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success(), "git {args:?}");
+        out.stdout
+    }
+
+    fn id(dir: &Path, args: &[&str], input: &[u8]) -> ObjectId {
+        ObjectId::from_hex(git(dir, args, input).trim_ascii()).unwrap()
+    }
+
+    /// A repository with one commit on `main` and another one upon it that no ref names.
+    fn repository() -> (tempfile::TempDir, PathBuf, ObjectId, ObjectId) {
+        let dir = tempfile::tempdir().unwrap();
+        let git_dir = create(&dir.path().join("r.git"), gix_hash::Kind::Sha1, "main").unwrap();
+        let commit = |text: &[u8], parent: &[&str]| {
+            let blob = id(&git_dir, &["hash-object", "-w", "--stdin"], text);
+            let tree = id(
+                &git_dir,
+                &["mktree"],
+                format!("100644 blob {blob}\ta\n").as_bytes(),
+            );
+            let tree = tree.to_string();
+            id(&git_dir, &[&["commit-tree", &tree][..], parent].concat(), b"c\n")
+        };
+        let old = commit(b"old", &[]);
+        let new = commit(b"new", &["-p", &old.to_string()]);
+        git(
+            &git_dir,
+            &["update-ref", "refs/heads/main", &old.to_string()],
+            b"",
+        );
+        (dir, git_dir, old, new)
+    }
+
+    /// What reading the push's pack does first.
+    struct Meanwhile<'a> {
+        pack: &'a [u8],
+        act: Option<Box<dyn FnOnce() + 'a>>,
+    }
+
+    impl Read for Meanwhile<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            if let Some(act) = self.act.take() {
+                act();
+            }
+            self.pack.read(out)
+        }
+    }
+
+    /// Pushes and returns the report.
+    fn push(git_dir: &Path, commands: &[(&str, ObjectId)], pack: &mut dyn Read) -> String {
+        let repository = Arc::new(Repository::open(git_dir).unwrap());
+        let limits = PushLimits {
+            disk_reserve_bytes: 0,
+            ..PushLimits::default()
+        };
+        let receiver = Receiver {
+            repository: &repository,
+            limits: &limits,
+            interrupt: &Interrupt::new(),
+            committer: "a <a@b>".to_owned(),
+        };
+        let request = PushRequest {
+            commands: commands
+                .iter()
+                .map(|&(name, new_id)| RefCommand {
+                    old_id: ObjectId::null(new_id.kind()),
+                    new_id,
+                    name: name.into(),
+                })
+                .collect(),
+            capabilities: Capabilities {
+                report_status: true,
+                ..Capabilities::default()
+            },
+        };
+        let mut out = Vec::new();
+        let mut reporter = Reporter::new(&mut out, &request.capabilities);
+        receiver
+            .run(&request, &mut Input::new(pack), &mut reporter)
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn pack_of(git_dir: &Path, revisions: &str) -> Vec<u8> {
+        let pack = git(
+            git_dir,
+            &["pack-objects", "-q", "--revs", "--stdout"],
+            revisions.as_bytes(),
+        );
+        assert!(pack.starts_with(b"PACK"));
+        pack
+    }
+
+    #[test]
+    fn a_ref_that_goes_while_the_pack_comes_vouches_for_nothing() {
+        let (_dir, git_dir, old, new) = repository();
+        let pack = pack_of(&git_dir, &format!("{new}\n^{old}\n"));
+        let tree = id(&git_dir, &["rev-parse", &format!("{old}^{{tree}}")], b"").to_string();
+        let act = || {
+            // What a `git gc` may leave of a branch that was deleted.
+            git(&git_dir, &["update-ref", "-d", "refs/heads/main"], b"");
+            let (fan, rest) = tree.split_at(2);
+            std::fs::remove_file(git_dir.join("objects").join(fan).join(rest)).unwrap();
+        };
+        let mut pack = Meanwhile {
+            pack: &pack,
+            act: Some(Box::new(act)),
+        };
+        let report = push(&git_dir, &[("refs/heads/new", new)], &mut pack);
+        assert!(
+            report.contains("ng refs/heads/new missing necessary objects"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn a_push_is_refused_whose_tree_names_a_commit_of_the_repository_as_a_file() {
+        let (_dir, git_dir, old, new) = repository();
+        let mut tree = b"100644 a\0".to_vec();
+        tree.extend_from_slice(old.as_slice());
+        let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
+        let tree = id(&git_dir, &hash, &tree);
+        let odd = id(&git_dir, &["commit-tree", &tree.to_string()], b"c\n");
+        let objects = format!("{odd}\n{tree}\n");
+        let pack = git(&git_dir, &["pack-objects", "-q", "--stdout"], objects.as_bytes());
+        git(&git_dir, &["update-ref", "refs/heads/new", &new.to_string()], b"");
+        let report = push(&git_dir, &[("refs/heads/odd", odd)], &mut pack.as_slice());
+        assert!(
+            report.contains("ng refs/heads/odd missing necessary objects"),
+            "{report}"
+        );
+        let pack = pack_of(&git_dir, &format!("{new}\n"));
+        let report = push(&git_dir, &[("refs/heads/good", new)], &mut pack.as_slice());
+        assert!(report.contains("ok refs/heads/good"), "{report}");
+    }
+
+    #[test]
+    fn a_broken_ref_does_not_stand_in_the_way_of_other_pushes() {
+        let (_dir, git_dir, _, new) = repository();
+        std::fs::write(git_dir.join("refs/heads/broken"), format!("{}\n", "7".repeat(40))).unwrap();
+        let pack = pack_of(&git_dir, &format!("{new}\n"));
+        let beside = id(&git_dir, &["rev-parse", &format!("{new}^{{tree}}")], b"");
+        let tag = format!("object {beside}\ntype tree\ntag t\ntagger a <a@b> 0 +0000\n\nt\n");
+        let tag = id(&git_dir, &["mktag"], tag.as_bytes());
+        let only_tag = git(
+            &git_dir,
+            &["pack-objects", "-q", "--stdout"],
+            format!("{tag}\n").as_bytes(),
+        );
+        let report = push(&git_dir, &[("refs/tags/t", tag)], &mut only_tag.as_slice());
+        assert!(report.contains("ok refs/tags/t"), "{report}");
+        let report = push(&git_dir, &[("refs/heads/new", new)], &mut pack.as_slice());
+        assert!(report.contains("ok refs/heads/new"), "{report}");
+    }
+}
