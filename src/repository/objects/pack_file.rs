@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use flate2::{Decompress, FlushDecompress, Status};
 use gix_hash::ObjectId;
@@ -14,6 +15,10 @@ use super::Error;
 
 /// zlib cannot make more than this many bytes of one: a larger claim is a lie.
 const INFLATE_RATIO_MAX: u64 = 1032;
+
+/// How long a pack that could not be opened is left alone. Not for good: too few file descriptors or too little memory
+/// would else hide its objects until the server is started anew.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How an entry of a pack stores its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +49,11 @@ pub struct Pack {
     inode: u64,
     len: u64,
     hash: gix_hash::Kind,
-    index: OnceLock<Option<gix_pack::index::File>>,
-    data: OnceLock<Option<gix_pack::data::File>>,
+    index: OnceLock<gix_pack::index::File>,
+    data: OnceLock<gix_pack::data::File>,
     reverse: OnceLock<Vec<(u64, u32)>>,
-    /// Set once when a file turned out unusable, so that it is logged once.
-    complaint: RwLock<Option<String>>,
+    /// When a file could not be used last.
+    failed: RwLock<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Pack {
@@ -67,7 +72,7 @@ impl Pack {
             index: OnceLock::new(),
             data: OnceLock::new(),
             reverse: OnceLock::new(),
-            complaint: RwLock::new(None),
+            failed: RwLock::new(None),
         }
     }
 
@@ -81,37 +86,41 @@ impl Pack {
 
     /// The index, or `None` if it cannot be used; then its objects are not found here.
     pub fn index(&self) -> Option<&gix_pack::index::File> {
-        self.index
-            .get_or_init(|| match gix_pack::index::File::at(&self.index_path, self.hash) {
-                Ok(file) => Some(file),
-                Err(err) => {
-                    self.complain(&self.index_path, &err.to_string());
-                    None
-                }
-            })
-            .as_ref()
+        self.opened(&self.index, &self.index_path, |path| {
+            gix_pack::index::File::at(path, self.hash).map_err(|err| err.to_string())
+        })
     }
 
     fn data(&self) -> Option<&gix_pack::data::File> {
-        self.data
-            .get_or_init(|| {
-                let path = self.index_path.with_extension("pack");
-                match gix_pack::data::File::at(&path, self.hash) {
-                    Ok(file) => Some(file),
-                    Err(err) => {
-                        self.complain(&path, &err.to_string());
-                        None
-                    }
-                }
-            })
-            .as_ref()
+        // Asked at every look-up, which is not to cost a path.
+        if let Some(file) = self.data.get() {
+            return Some(file);
+        }
+        self.opened(&self.data, &self.index_path.with_extension("pack"), |path| {
+            gix_pack::data::File::at(path, self.hash).map_err(|err| err.to_string())
+        })
     }
 
-    fn complain(&self, path: &Path, what: &str) {
-        let mut complaint = self.complaint.write().unwrap_or_else(PoisonError::into_inner);
-        if complaint.is_none() {
-            tracing::warn!(path = %path.display(), what, "a pack cannot be used");
-            *complaint = Some(what.to_owned());
+    fn opened<'a, T>(
+        &self,
+        slot: &'a OnceLock<T>,
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<T, String>,
+    ) -> Option<&'a T> {
+        if let Some(file) = slot.get() {
+            return Some(file);
+        }
+        let failed = *self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+            return None;
+        }
+        match open(path) {
+            Ok(file) => Some(slot.get_or_init(|| file)),
+            Err(what) => {
+                *self.failed.write().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                tracing::warn!(path = %path.display(), what, "a pack cannot be used");
+                None
+            }
         }
     }
 
@@ -129,10 +138,10 @@ impl Pack {
 
     /// Ends of entries and ids by offset: sorted offsets with each one's place in the index.
     fn reverse(&self) -> &[(u64, u32)] {
+        let Some(index) = self.index() else {
+            return &[];
+        };
         self.reverse.get_or_init(|| {
-            let Some(index) = self.index() else {
-                return Vec::new();
-            };
             let mut table: Vec<(u64, u32)> = (0..index.num_objects())
                 .map(|at| (index.pack_offset_at_index(at), at))
                 .collect();
@@ -253,5 +262,36 @@ pub(crate) fn inflate_exact(
             Ok(_) => return Err("its data is cut off"),
             Err(_) => return Err("its data is no zlib stream"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_pack_that_could_not_be_opened_is_tried_again_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |script: &str| {
+            let done = Command::new("sh")
+                .args(["-c", script])
+                .current_dir(dir.path())
+                .status();
+            assert!(done.unwrap().success(), "{script}");
+        };
+        git(
+            "git init -q . && echo a | git hash-object -w --stdin | git pack-objects -q p && mv p-*.pack p.pack && mv p-*.idx idx",
+        );
+        let meta = std::fs::metadata(dir.path().join("p.pack")).unwrap();
+        let pack = Pack::new(dir.path().join("p.idx"), &meta, gix_hash::Kind::Sha1);
+        std::fs::create_dir(dir.path().join("p.idx")).unwrap();
+        assert!(pack.index().is_none());
+        assert_eq!(pack.objects().count(), 0);
+        git("rmdir p.idx && mv idx p.idx");
+        assert!(pack.index().is_none(), "not at every look-up");
+        *pack.failed.write().unwrap() = Instant::now().checked_sub(RETRY_AFTER);
+        assert!(pack.index().is_some());
+        assert_eq!(pack.objects().count(), 1);
     }
 }
