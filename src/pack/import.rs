@@ -421,6 +421,11 @@ fn open_bundle(path: &Path) -> Result<Source, Error> {
         Some(main.unwrap_or(first).0.clone())
     });
     refs.retain(|(name, _)| !LOCAL_REFS.iter().any(|local| name.starts_with_str(local)));
+    if refs.is_empty() {
+        return Err(not(
+            "it holds no branch or tag; make one with 'git bundle create FILE --all'",
+        ));
+    }
     let content = Content::Bundle {
         path: path.to_owned(),
         pack_offset: offset,
@@ -431,4 +436,26 @@ fn open_bundle(path: &Path) -> Result<Source, Error> {
         refs,
         content,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_bundle_without_a_branch_or_tag_is_refused_rather_than_imported_as_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "git init -q -b main . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m c \
+            && git bundle create -q head HEAD && git bundle create -q all --all";
+        let done = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(dir.path())
+            .status();
+        assert!(done.unwrap().success());
+        let refused = Source::open(&dir.path().join("head")).unwrap_err();
+        assert!(refused.to_string().contains("--all"), "{refused}");
+        let source = Source::open(&dir.path().join("all")).unwrap();
+        assert_eq!(source.head().unwrap(), "refs/heads/main");
+    }
 }
