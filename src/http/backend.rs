@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hyper::StatusCode;
+
 use super::error::HttpError;
 use crate::auth::{Fetch, Gate, Grant, Principal, Push};
 use crate::interrupt::Interrupt;
@@ -134,7 +136,8 @@ impl Patgate {
     /// Asks the gate for each repository that is there, and opens the first that it grants.
     ///
     /// A URL that can mean two repositories must not tell of the one that its reader may not see, so "not found" of one
-    /// does not end the search; any other refusal is kept, since it is the more telling one.
+    /// does not end the search, and neither does the challenge to an anonymous reader. Any other refusal does: whoever
+    /// may fetch from the first of them must not push to the second by the same URL.
     fn open<Op>(
         &self,
         candidates: &[RepoPath],
@@ -150,8 +153,11 @@ impl Patgate {
                     let repository = self.repositories.open(&located)?;
                     return Ok((grant, repository));
                 }
-                Err(error) if error.status() == hyper::StatusCode::NOT_FOUND => {}
-                Err(error) => refusal = refusal.or(Some(error)),
+                Err(error) if error.status() == StatusCode::NOT_FOUND => {}
+                Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
+                    refusal = refusal.or(Some(error));
+                }
+                Err(error) => return Err(error),
             }
         }
         match refusal {
@@ -261,5 +267,88 @@ impl PushAccess for Granted<Push> {
             outcome.commands, outcome.refused, outcome.objects, outcome.pack_bytes
         ));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Options, token};
+    use crate::names::AccessPath;
+    use crate::repository::registry::{self, CreateOptions};
+    use crate::store::{Actor, DATABASE_FILE, NewAccount, Role, Store};
+
+    #[test]
+    fn one_url_means_the_same_repository_to_fetches_and_pushes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join(DATABASE_FILE)).unwrap();
+        let repositories = Repositories::at(dir.path().join("repos"), registry::Options::default()).unwrap();
+        let account = NewAccount {
+            name: "bob",
+            password: None,
+            is_admin: false,
+            must_change_password: false,
+        };
+        store.create_account(&Actor::CommandLine, &account).unwrap();
+        let candidates = ["X/R/R", "DefaultCollection/X/R"].map(|path| RepoPath::parse(path).unwrap());
+        for path in &candidates {
+            let options = CreateOptions {
+                object_hash: gix_hash::Kind::Sha1,
+                default_branch: "main".to_owned(),
+            };
+            repositories.create(path, &options).unwrap();
+        }
+        let grant = |at: usize, role| {
+            let path = AccessPath::Repository(candidates[at].clone());
+            store
+                .grant_access(&Actor::CommandLine, Some("bob"), &path, role)
+                .unwrap();
+        };
+        let new = token::CreateToken {
+            account: "bob",
+            name: "laptop",
+            scopes: "vso.code_write",
+            expires_at: token::parse_expiry("1d", jiff::Timestamp::now()).unwrap(),
+        };
+        let (_, plain) = token::create(&store, &Actor::CommandLine, &new).unwrap();
+        let patgate = Patgate::new(Gate::new(store.clone(), Options::default()), repositories);
+        let bearer = format!("Bearer {}", plain.expose());
+        let principal = patgate
+            .authenticate(Some(bearer.as_bytes()), [127, 0, 0, 1].into())
+            .unwrap();
+        let fetch = || {
+            let opened = patgate.open_fetch(&principal, &candidates);
+            opened
+                .map(|access| access.repository().clone())
+                .map_err(|error| error.status())
+        };
+        let push = || {
+            let opened = patgate.open_push(&principal, &candidates);
+            opened
+                .map(|access| access.repository().clone())
+                .map_err(|error| error.status())
+        };
+
+        assert_eq!(
+            (fetch(), push()),
+            (Err(StatusCode::NOT_FOUND), Err(StatusCode::NOT_FOUND))
+        );
+        grant(1, Role::Contributor);
+        assert_eq!(
+            (fetch(), push()),
+            (Ok(candidates[1].clone()), Ok(candidates[1].clone())),
+            "the first is hidden"
+        );
+        grant(0, Role::Reader);
+        assert_eq!(
+            (fetch(), push()),
+            (Ok(candidates[0].clone()), Err(StatusCode::FORBIDDEN)),
+            "a push must not land in another repository than the fetch before it"
+        );
+        grant(0, Role::Contributor);
+        assert_eq!(
+            (fetch(), push()),
+            (Ok(candidates[0].clone()), Ok(candidates[0].clone()))
+        );
     }
 }
