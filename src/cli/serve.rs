@@ -24,8 +24,8 @@ use crate::server::{Command, Options, Server, Timeouts};
 use crate::store::{DATABASE_FILE, Store};
 use crate::telemetry::{self, LogControl};
 
-/// Threads that may block beside the engines': for the gate, and for reading certificates.
-const GATE_THREADS_MAX: usize = 64;
+/// Threads that may block beside those of requests: for reading settings and certificates.
+const RELOAD_THREADS_MAX: usize = 2;
 
 /// How long threads that still block may take when the process ends; no engine is among them.
 const RUNTIME_GOODBYE: Duration = Duration::from_secs(2);
@@ -127,7 +127,7 @@ pub fn run(args: ServeArgs, common: &CommonArgs) -> Result<(), CliError> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(capacity.engine_threads_max().saturating_add(GATE_THREADS_MAX))
+        .max_blocking_threads(capacity.threads_max().saturating_add(RELOAD_THREADS_MAX))
         .build()?;
     let authority = tls.as_ref().and_then(|ensured| ensured.authority.clone());
     let tls = tls

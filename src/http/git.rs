@@ -217,10 +217,13 @@ impl<B: Backend> Exchange<'_, B> {
         T: Send + 'static,
         F: FnOnce(&B, &B::Principal) -> Result<T, HttpError> + Send + 'static,
     {
+        let place = Arc::clone(&self.app.gate).acquire_owned().await;
+        let place = place.map_err(|error| HttpError::internal(format_args!("the gate: {error}")))?;
         let backend = Arc::clone(&self.app.backend);
         let authorization = authorization(&self.parts.headers);
         let (client, record) = (self.client.address, Arc::clone(&self.record));
         let task = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let principal =
                 backend.authenticate(authorization.as_ref().map(HeaderValue::as_bytes), client)?;
             backend.note(&principal, &record);

@@ -31,6 +31,7 @@ use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Version};
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -74,10 +75,17 @@ pub struct Capacity {
 /// every transfer.
 const ADVERTISEMENTS_PER_TRANSFER: usize = 2;
 
+/// How many requests are before the gate at once. The others wait where they cost no thread, and leave when their client
+/// does: work that was handed to a thread is done even if nobody waits for it, so clients that ask and go away again
+/// (CVE-2023-44487) would pile it up.
+pub const GATE_AT_ONCE: usize = 64;
+
 impl Capacity {
-    /// Threads that engines can block at once.
-    pub fn engine_threads_max(self) -> usize {
-        self.transfers.saturating_mul(1 + ADVERTISEMENTS_PER_TRANSFER)
+    /// Threads that engines and the gate can block at once.
+    pub fn threads_max(self) -> usize {
+        self.transfers
+            .saturating_mul(1 + ADVERTISEMENTS_PER_TRANSFER)
+            .saturating_add(GATE_AT_ONCE)
     }
 }
 
@@ -88,6 +96,7 @@ pub struct App<B> {
     settings: RwLock<Arc<Settings>>,
     transfers: Permits,
     advertisements: Permits,
+    gate: Arc<Semaphore>,
     engines: Engines,
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
@@ -116,6 +125,7 @@ impl<B: Backend> App<B> {
                 capacity.transfers.saturating_mul(ADVERTISEMENTS_PER_TRANSFER),
                 capacity.queue,
             ),
+            gate: Arc::new(Semaphore::new(GATE_AT_ONCE)),
             engines: Engines::default(),
             tasks: TaskTracker::new(),
             metrics: Arc::new(Metrics::default()),

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::http::backend::{FetchAccess, PushAccess};
 use crate::http::error::HttpError;
-use crate::http::{Capacity, Settings};
+use crate::http::{Capacity, GATE_AT_ONCE, Settings};
 use crate::interrupt::Interrupt;
 use crate::limits::{FetchLimits, PushLimits};
 use crate::names::RepoPath;
@@ -48,16 +48,25 @@ impl Latch {
     }
 }
 
+/// Requests that the gate looks at, and that it ever looked at.
+#[derive(Debug, Default)]
+struct AtGate {
+    now: usize,
+    ever: usize,
+}
+
 #[derive(Debug, Default)]
 struct State {
     started: Arc<Latch>,
     go_on: Arc<Latch>,
     ended: Arc<Latch>,
     was_interrupted: AtomicBool,
+    at_gate: Mutex<AtGate>,
+    gate_moved: Condvar,
     pushed: Mutex<Option<Result<Vec<u8>, io::ErrorKind>>>,
 }
 
-/// Lets in who says `Bearer ok`; knows the repository C/P/R. A fetch of `echo…` sends the request back, of `endless` sends
+/// Lets in who says `Bearer ok`, and `Bearer wait` once the latch is open; knows the repository C/P/R. A fetch of `echo…` sends the request back, of `endless` sends
 /// for ever, of `wait` waits for a latch. A push stores what it got, then waits for a latch if it began with `wait`.
 #[derive(Debug, Clone, Default)]
 struct Double(Arc<State>);
@@ -83,6 +92,19 @@ impl Backend for Double {
     fn authenticate(&self, authorization: Option<&[u8]>, _client: IpAddr) -> Result<(), HttpError> {
         match authorization {
             Some(b"Bearer ok") => Ok(()),
+            Some(b"Bearer wait") => {
+                let move_gate = |change: fn(&mut AtGate)| {
+                    change(&mut self.0.at_gate.lock().unwrap());
+                    self.0.gate_moved.notify_all();
+                };
+                move_gate(|at_gate| {
+                    at_gate.now += 1;
+                    at_gate.ever += 1;
+                });
+                self.0.go_on.wait();
+                move_gate(|at_gate| at_gate.now -= 1);
+                Ok(())
+            }
             other => Err(HttpError::unauthorized("Use a token.", other.is_some())),
         }
     }
@@ -606,6 +628,43 @@ async fn beyond_the_connections_clients_wait_to_be_accepted() {
     assert!(!second.is_finished());
     drop(first);
     assert!(second.await.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+/// Asks until that many connections are open beside the one that asks.
+async fn connections(server: &Running, count: usize) {
+    let wanted = format!("connections {}\n", count + 1);
+    while !raw(server.ops, &get("/_health/ready")).await.contains(&wanted) {}
+}
+
+#[tokio::test]
+async fn a_request_whose_client_left_before_its_turn_never_comes_to_the_gate() {
+    let server = start(Setup {
+        connections_max: GATE_AT_ONCE + 40,
+        ..Setup::default()
+    })
+    .await;
+    let request = get(URL).replace("Bearer ok", "Bearer wait");
+    let mut clients = Vec::new();
+    for _ in 0..GATE_AT_ONCE + 40 {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        clients.push(socket);
+    }
+    connections(&server, clients.len()).await;
+    let until = |is_so: fn(&AtGate) -> bool| {
+        let state = Arc::clone(&server.double.0);
+        tokio::task::spawn_blocking(move || {
+            let at_gate = state.at_gate.lock().unwrap();
+            let at_gate = state.gate_moved.wait_while(at_gate, |at_gate| !is_so(at_gate));
+            at_gate.unwrap().ever
+        })
+    };
+    until(|at_gate| at_gate.now >= GATE_AT_ONCE).await.unwrap();
+    drop(clients);
+    connections(&server, 0).await;
+    server.double.0.go_on.open();
+    let ever = until(|at_gate| at_gate.now == 0).await.unwrap();
+    assert_eq!(ever, GATE_AT_ONCE);
 }
 
 #[tokio::test]
