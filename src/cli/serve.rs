@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -106,6 +107,13 @@ pub fn run(args: ServeArgs, common: &CommonArgs) -> Result<(), CliError> {
     let overrides = args.overrides(common);
     let config = Config::resolve(overrides.clone())?;
     let log = telemetry::start(config.log_format, &config.log_level).map_err(fail)?;
+    let connections = connections_max(config.limits.connections, raise_open_files_max());
+    if connections < config.limits.connections {
+        tracing::warn!(
+            connections,
+            "fewer connections than configured: the limit of open files is too low (ulimit -Hn)"
+        );
+    }
     // The store makes the data directory, for its owner only, so it goes before the certificates in it.
     let store = Store::open(&config.data_dir.join(DATABASE_FILE))?;
     let tls = reload::tls_files(&config).map_err(fail)?;
@@ -146,11 +154,34 @@ pub fn run(args: ServeArgs, common: &CommonArgs) -> Result<(), CliError> {
         first,
         log,
         config,
+        connections,
         overrides,
     }));
     gate.shutdown();
     runtime.shutdown_timeout(RUNTIME_GOODBYE);
     served
+}
+
+/// Lets this process open as many files as it may, and returns how many that are. The soft limit of 1024 that most
+/// systems start with is there for programs that use select(2).
+fn raise_open_files_max() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(cause = %error, "cannot raise the limit of open files");
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many connections there may be with at most `files` open files: half of them are kept for repositories and the
+/// database, or idle connections alone could make every request fail.
+fn connections_max(configured: usize, files: u64) -> usize {
+    usize::try_from(files / 2).map_or(configured, |half| configured.min(half.max(1)))
 }
 
 /// All that a server starts with.
@@ -161,6 +192,7 @@ struct Start {
     first: Option<FirstStart>,
     log: LogControl,
     config: Config,
+    connections: usize,
     overrides: Overrides,
 }
 
@@ -172,11 +204,12 @@ async fn serve(start: Start) -> Result<(), CliError> {
         first,
         log,
         config,
+        connections,
         overrides,
     } = start;
     // From here on a signal ends the server in order.
     let mut signals = Signals::listen()?;
-    let server = Server::bind(Arc::clone(&app), tls.clone(), &options(&config)).map_err(fail)?;
+    let server = Server::bind(Arc::clone(&app), tls.clone(), &options(&config, connections)).map_err(fail)?;
     let address = server.local_addr();
     let scheme = if config.transport == Transport::PlainHttp {
         "http"
@@ -281,13 +314,13 @@ impl Signals {
     }
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config, connections_max: usize) -> Options {
     let timeouts = &config.timeouts;
     Options {
         listen: config.listen,
         ops_listen: config.ops_listen,
         header_bytes_max: config.limits.header_bytes,
-        connections_max: config.limits.connections,
+        connections_max,
         timeouts: Timeouts {
             handshake: timeouts.handshake,
             head: timeouts.head,
@@ -381,6 +414,14 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_files_to_repositories() {
+        assert_eq!(connections_max(1024, 1 << 20), 1024);
+        assert_eq!(connections_max(1024, 1024), 512);
+        assert_eq!(connections_max(10, 1), 1);
+        assert_eq!(connections_max(1024, u64::MAX), 1024);
+    }
 
     #[test]
     fn the_clone_command_works_as_pasted() {
