@@ -167,7 +167,10 @@ impl From<names::Error> for CliError {
 
 impl From<config::Error> for CliError {
     fn from(error: config::Error) -> Self {
-        CliError::from_error(&error)
+        match error {
+            config::Error::Flag { .. } => CliError::usage(error),
+            _ => CliError::from_error(&error),
+        }
     }
 }
 

@@ -129,6 +129,12 @@ impl Settings {
                 message: format!("'{}' is not {}", telemetry::printable(&text, 100), T::EXPECTED),
             })
         }
+        if let Some(level) = &flags.log_level {
+            telemetry::check_level(level).map_err(|error| Error::Flag {
+                flag: "log-level",
+                message: error.to_string(),
+            })?;
+        }
         Ok(Settings {
             data_dir: flags.data_dir.map(Value),
             repos: flags.repos.map(Value),

@@ -288,6 +288,17 @@ fn wrong_usage_and_wrong_configuration_say_what_is_wrong() {
     cli.user("anna");
     let run = cli.run(&["serve", "--no-such-flag"]);
     assert_eq!(run.code(), Some(2), "{run}");
+    for (flag, value) in [
+        ("--listen", "nowhere"),
+        ("--ops-listen", "9000"),
+        ("--behind-proxy", "10.0.0.0/64"),
+        ("--log-format", "xml"),
+        ("--log-level", "a=b=c"),
+    ] {
+        let run = cli.run(&["serve", flag, value]);
+        assert_eq!(run.code(), Some(2), "{run}");
+        run.says(flag);
+    }
     let run = cli.run(&[
         "token", "create", "--user", "nobody", "--name", "x", "--scope", "vso.code",
     ]);
