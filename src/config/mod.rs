@@ -256,8 +256,13 @@ impl Config {
             })?,
             None => Settings::default(),
         };
-        settings.override_with(Settings::from_variables(&variables)?);
-        settings.override_with(Settings::from_flags(overrides)?);
+        for source in [
+            Settings::from_variables(&variables)?,
+            Settings::from_flags(overrides)?,
+        ] {
+            settings.give_way_to(&source);
+            settings.override_with(source);
+        }
         settings.check()
     }
 }

@@ -153,6 +153,17 @@ impl Settings {
         })
     }
 
+    /// Drops what `source` decides otherwise under another name: a TLS certificate and plain HTTP exclude each other.
+    pub(super) fn give_way_to(&mut self, source: &Settings) {
+        if source.plain_http == Some(Value(true)) {
+            self.tls_cert = None;
+            self.tls_key = None;
+        }
+        if source.tls_cert.is_some() || source.tls_key.is_some() {
+            self.plain_http = None;
+        }
+    }
+
     /// Fills in defaults and checks what goes together.
     pub(super) fn check(self) -> Result<Config, Error> {
         let listen = or(self.listen, DEFAULT_LISTEN);

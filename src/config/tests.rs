@@ -46,6 +46,38 @@ fn flag_goes_over_variable_over_file() {
 }
 
 #[test]
+fn the_last_word_on_tls_is_the_flag_s_whatever_its_name() {
+    let certificate = Transport::Tls(Some(("c".into(), "k".into())));
+    let flags = Overrides {
+        plain_http: Some(true),
+        ..Overrides::default()
+    };
+    let config = resolve("tls-cert = 'c'\ntls-key = 'k'\n", &[], flags).unwrap();
+    assert_eq!(config.transport, Transport::PlainHttp);
+    let flags = Overrides {
+        tls_cert: Some("c".into()),
+        tls_key: Some("k".into()),
+        ..Overrides::default()
+    };
+    let variables = [("PATGATE_PLAIN_HTTP", "true")];
+    let config = resolve("plain-http = true\n", &variables, flags).unwrap();
+    assert_eq!(config.transport, certificate);
+    let variables = [("PATGATE_PLAIN_HTTP", "false")];
+    let config = resolve(
+        "tls-cert = 'c'\ntls-key = 'k'\n",
+        &variables,
+        Overrides::default(),
+    )
+    .unwrap();
+    assert_eq!(config.transport, certificate);
+    let variables = [("PATGATE_PLAIN_HTTP", "true"), ("PATGATE_TLS_CERT", "c")];
+    assert!(
+        resolve("tls-key = 'k'\n", &variables, Overrides::default()).is_err(),
+        "one source that says both is wrong"
+    );
+}
+
+#[test]
 fn every_setting_can_be_in_the_file() {
     let file = r#"
         data-dir = "d"
