@@ -173,6 +173,20 @@ fn a_rotated_token_has_another_secret_and_the_same_id() {
 }
 
 #[test]
+fn a_whole_token_stands_for_its_id_and_is_not_repeated() {
+    let f = fixture();
+    let plain = f.token();
+    let id = plain.id().unwrap();
+    assert_eq!(
+        f.json(&["token", "show", plain.expose(), "--json"])["id"],
+        id.as_str()
+    );
+    let outcome = f.done(&["token", "revoke", plain.expose()]);
+    assert!(!outcome.stderr.contains(plain.expose()), "{}", outcome.stderr);
+    assert!(f.store().find_token(&id).unwrap().unwrap().revoked_at.is_some());
+}
+
+#[test]
 fn a_token_that_nobody_could_read_is_reported() {
     let f = fixture();
     let stderr = Captured::default();

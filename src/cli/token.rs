@@ -8,7 +8,7 @@ use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, minute};
 use crate::auth::scope;
 use crate::auth::token::{self, CreateToken, PlainToken, UpdateToken};
-use crate::store::{Actor, Store, Token, TokenId};
+use crate::store::{Actor, Store, Token, TokenId, TokenIdError};
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
@@ -46,7 +46,8 @@ Examples:
     },
     /// Show one token, without its secret.
     Show {
-        /// Its id, the 8 characters after 'pgt_'.
+        /// Its id, the 8 characters after 'pgt_'; a whole token stands for its id.
+        #[arg(value_parser = token_id)]
         id: TokenId,
         /// Print JSON.
         #[arg(long)]
@@ -61,6 +62,7 @@ Examples:
   patgate token update AbCd1234 --expires 180d")]
     Update {
         /// Its id.
+        #[arg(value_parser = token_id)]
         id: TokenId,
         /// What it is for.
         #[arg(long, value_name = "TEXT")]
@@ -75,6 +77,7 @@ Examples:
     /// Give a token a new secret and print it on stdout; the old text opens nothing from then on.
     Rotate {
         /// Its id, which stays.
+        #[arg(value_parser = token_id)]
         id: TokenId,
         /// A new end; without it the old one stays.
         #[arg(long, value_name = "90d|2027-01-31")]
@@ -83,6 +86,7 @@ Examples:
     /// Revoke a token for good.
     Revoke {
         /// Its id.
+        #[arg(value_parser = token_id)]
         id: TokenId,
     },
     /// List the scopes that a token can have.
@@ -91,6 +95,15 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Reads an id, or takes it out of a whole token: whoever revokes one that leaked has just that at hand, and an error
+/// would print it once more.
+fn token_id(text: &str) -> Result<TokenId, TokenIdError> {
+    match PlainToken::parse(text) {
+        Ok(plain) => plain.id().map_err(|_| TokenIdError),
+        Err(_) => text.parse(),
+    }
 }
 
 pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Console) -> Result<(), CliError> {
