@@ -187,6 +187,38 @@ fn a_whole_token_stands_for_its_id_and_is_not_repeated() {
 }
 
 #[test]
+fn keys_in_json_are_lower_case_with_underscores() {
+    fn check(value: &Value) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| {
+                assert!(key.chars().all(|c| c == '_' || c.is_ascii_lowercase()), "{key}");
+                check(value);
+            }),
+            Value::Array(all) => all.iter().for_each(check),
+            _ => {}
+        }
+    }
+    let f = fixture();
+    let repos = f.data_dir.join("repos");
+    let repos = repos.to_str().unwrap();
+    f.token();
+    f.done(&["repo", "create", "P/R", "--public", "--repos", repos]);
+    for words in [
+        &["user", "list"][..],
+        &["access", "list"],
+        &["repo", "list", "--repos", repos],
+        &["token", "list"],
+        &["token", "scopes"],
+        &["audit", "list"],
+        &["repo", "fsck", "P/R", "--repos", repos],
+    ] {
+        let all = f.json(&[words, &["--json"]].concat());
+        assert_ne!(all, Value::Array(Vec::new()), "{words:?}");
+        check(&all);
+    }
+}
+
+#[test]
 fn a_token_that_nobody_could_read_is_reported() {
     let f = fixture();
     let stderr = Captured::default();

@@ -215,8 +215,8 @@ fn to_json(repositories: &Repositories, path: &RepoPath) -> Value {
         "collection": path.collection(),
         "project": path.project(),
         "name": path.repository(),
-        "urlPath": path.url_path(),
-        "objectFormat": opened.as_ref().ok().map(|repository| repository.object_hash().to_string()),
+        "url_path": path.url_path(),
+        "object_format": opened.as_ref().ok().map(|repository| repository.object_hash().to_string()),
         "error": opened.as_ref().err().map(ToString::to_string),
     })
 }
@@ -306,8 +306,8 @@ struct Records(Store);
 impl Records {
     fn created(&self, path: &RepoPath, options: &CreateOptions, is_public: bool) -> Result<(), CliError> {
         let details = json!({
-            "objectFormat": options.object_hash.to_string(),
-            "defaultBranch": options.default_branch,
+            "object_format": options.object_hash.to_string(),
+            "default_branch": options.default_branch,
         });
         self.record(AuditAction::RepositoryCreate, path, &details)?;
         self.make_public(path, is_public)
