@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Records, open_root, require};
 use crate::cli::args::CommonArgs;
@@ -48,11 +49,37 @@ impl Meter {
     }
 }
 
+/// Makes SIGINT and SIGTERM end what is done in order, so that no half of it stays; a second one ends it at once.
+pub(super) fn until_signalled() -> Result<Interrupt, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let _entered = runtime.enter();
+    let (mut interrupted, mut terminated) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let interrupt = Interrupt::new();
+    let flag = interrupt.clone();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                let mut next =
+                    async || tokio::select! { _ = interrupted.recv() => {} _ = terminated.recv() => {} };
+                next().await;
+                flag.trigger();
+                next().await;
+                std::process::exit(1);
+            });
+        })?;
+    Ok(interrupt)
+}
+
 pub(super) fn import(
     source: &Path,
     path: &RepoPath,
     no_check: bool,
     is_public: bool,
+    interrupt: &Interrupt,
     common: &CommonArgs,
     console: &mut Console,
 ) -> Result<(), CliError> {
@@ -84,7 +111,7 @@ pub(super) fn import(
                 Progress::Resolving { deltas, total } => format!("resolving deltas: {deltas} of {total}"),
             });
         },
-        &Interrupt::new(),
+        interrupt,
     );
     meter.clear();
     let imported = match imported {

@@ -152,7 +152,10 @@ pub(super) fn run(command: RepoCommand, common: &CommonArgs, console: &mut Conso
             path,
             no_check,
             public,
-        } => content::import(&source, &parse_path(&path)?, no_check, public, common, console),
+        } => {
+            let (path, interrupt) = (parse_path(&path)?, content::until_signalled()?);
+            content::import(&source, &path, no_check, public, &interrupt, common, console)
+        }
         RepoCommand::Maintain { path } => content::maintain(&parse_path(&path)?, common, console),
         RepoCommand::Fsck { path, json } => content::fsck(&parse_path(&path)?, json, common, console),
         RepoCommand::Rename { from, to } => rename(&parse_path(&from)?, &parse_path(&to)?, common, console),
@@ -489,6 +492,31 @@ mod tests {
         assert_eq!(fixture.listed(), ["C/P/R"]);
         delete(b"R\n").unwrap();
         assert!(fixture.listed().is_empty());
+    }
+
+    #[test]
+    fn an_import_that_is_interrupted_leaves_no_repository() {
+        let fixture = Fixture::new();
+        fixture.create("S/S/S", false).unwrap();
+        let source = open_root(&fixture.common()).unwrap();
+        let files: [(&str, &[u8]); 1] = [("README", b"text")];
+        source
+            .open(&RepoPath::parse("S/S/S").unwrap())
+            .unwrap()
+            .write_initial_commit(&files, "First\n", "a <a@localhost>")
+            .unwrap();
+        let source = source.root().join("S/S/S.git");
+        let path = RepoPath::parse("C/P/R").unwrap();
+        let import = |interrupt: &crate::interrupt::Interrupt| {
+            let (common, console) = (fixture.common(), &mut fixture.console());
+            content::import(&source, &path, false, false, interrupt, &common, console)
+        };
+        let interrupt = crate::interrupt::Interrupt::new();
+        interrupt.trigger();
+        assert_eq!(import(&interrupt).unwrap_err().status(), 1);
+        assert_eq!(fixture.listed(), ["S/S/S"]);
+        import(&crate::interrupt::Interrupt::new()).unwrap();
+        assert_eq!(fixture.listed(), ["C/P/R", "S/S/S"]);
     }
 
     #[test]
