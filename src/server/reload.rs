@@ -80,6 +80,10 @@ impl<B: Backend> Reload<B> {
         if let Err(error) = self.log.set_level(&config.log_level) {
             tracing::error!(cause = %error, "the log level stays");
         }
+        for setting in needs_restart(&self.config, &config) {
+            tracing::warn!(setting, "a changed setting holds after a restart");
+        }
+        let config = until_restart(&self.config, config);
         self.app.set_settings(settings(&config));
         if let Some(tls) = &self.tls {
             match tls_files(&config) {
@@ -92,11 +96,18 @@ impl<B: Backend> Reload<B> {
                 Err(error) => tracing::error!(cause = %error, "the certificate stays"),
             }
         }
-        for setting in needs_restart(&self.config, &config) {
-            tracing::warn!(setting, "a changed setting holds after a restart");
-        }
         tracing::info!("settings and certificate were read again");
         self.config = config;
+    }
+}
+
+/// Leaves what the certificate depends on as it was: this server listens where it did, and its authority is where it
+/// was. Another one would shut out every client that trusts it.
+fn until_restart(running: &Config, new: Config) -> Config {
+    Config {
+        data_dir: running.data_dir.clone(),
+        listen: running.listen,
+        ..new
     }
 }
 
@@ -167,5 +178,42 @@ pub async fn watch_certificate(tls: Arc<Tls>, config: Config) {
         if looked.await.is_err() {
             tracing::error!("looking at the certificate failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    fn config(data_dir: &Path, port: u16) -> Config {
+        let empty = data_dir.join("patgate.toml");
+        std::fs::write(&empty, "").unwrap();
+        Config::resolve(Overrides {
+            config: Some(empty),
+            data_dir: Some(data_dir.to_owned()),
+            listen: Some(format!("127.0.0.1:{port}")),
+            ..Overrides::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn another_data_directory_brings_no_other_authority_before_a_restart() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let running = config(old.path(), 1);
+        let mut changed = config(new.path(), 2);
+        changed.limits.fetch.wants_count_max = 7;
+        assert_eq!(needs_restart(&running, &changed), ["data-dir", "listen"]);
+        let taken_over = until_restart(&running, changed.clone());
+        let files = |config: &Config| tls_files(config).unwrap().unwrap();
+        assert_eq!(files(&taken_over), files(&running));
+        assert_ne!(files(&taken_over), files(&changed));
+        assert_eq!(taken_over.limits.fetch.wants_count_max, 7);
+        assert_eq!(
+            needs_restart(&taken_over, &changed),
+            ["data-dir", "listen"],
+            "it is said again at the next SIGHUP"
+        );
     }
 }
