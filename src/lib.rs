@@ -18,6 +18,8 @@
 pub mod auth;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod fuzz_inputs;
 pub mod http;
 pub mod interrupt;
 pub mod limits;

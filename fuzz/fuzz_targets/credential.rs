@@ -4,5 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let _ = patgate::auth::credential::parse(input);
+    if let Ok(credential) = patgate::auth::credential::parse(input) {
+        let secret = credential.secret().expose();
+        assert!(!secret.is_empty() && secret.len() < input.len());
+    }
 });

@@ -169,6 +169,18 @@ mod tests {
         assert!(!format!("{:?}", parse(b"Bearer hunter2")).contains("hunter2"));
     }
 
+    #[test]
+    fn inputs_of_the_fuzz_target_are_parsed_or_refused() {
+        crate::fuzz_inputs::replay("credential", |input| match parse(input) {
+            Ok(credential) => {
+                assert!(!credential.secret().expose().is_empty());
+                assert!(credential.secret().expose().len() < input.len());
+                assert_eq!(format!("{credential:?}"), "Credential { secret: Secret(…) }");
+            }
+            Err(error) => assert!(!error.to_string().contains('\n')),
+        });
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_parsed_or_refused(value in proptest::collection::vec(any::<u8>(), 0..200)) {

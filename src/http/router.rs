@@ -352,6 +352,21 @@ mod tests {
         assert_eq!(parse("/_METRICS"), Ok(Route::Metrics));
     }
 
+    #[test]
+    fn inputs_of_the_fuzz_target_are_routed_or_refused() {
+        crate::fuzz_inputs::replay("route", |input| {
+            let Ok(input) = str::from_utf8(input) else { return };
+            if let Ok(Route::Repository { candidates, .. }) = parse(input) {
+                assert!((1..=5).contains(&candidates.len()), "{candidates:?}");
+                for path in candidates {
+                    let text = path.to_string();
+                    assert_eq!(RepoPath::parse(&text).as_ref(), Ok(&path));
+                    assert!(text.split('/').all(|name| names::check(name).is_ok()), "{text}");
+                }
+            }
+        });
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in ".{0,200}") {

@@ -1,32 +1,14 @@
 //! Inputs of the fuzz targets, from `fuzz/seeds` and `fuzz/artifacts`: what each target claims holds for them.
 
-use std::fs;
-use std::path::Path;
-
 use gix_hash::Kind;
 
+use crate::fuzz_inputs::replay;
 use crate::limits::{FetchLimits, PushLimits};
 use crate::protocol::pkt_line::{self, Decoded};
 use crate::protocol::receive::{CommandDecoder, Progress, PushRequest};
 use crate::protocol::{receive, v0, v2};
 
 const BOTH: [Kind; 2] = [Kind::Sha1, Kind::Sha256];
-
-/// Calls `check` with every kept input of `target`; seeds there are always, artifacts only after finds.
-fn replay(target: &str, check: impl Fn(&[u8])) {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    let mut count = 0;
-    for kept in ["seeds", "artifacts"] {
-        let Ok(entries) = fs::read_dir(fuzz.join(kept).join(target)) else {
-            continue;
-        };
-        for entry in entries {
-            check(&fs::read(entry.unwrap().path()).unwrap());
-            count += 1;
-        }
-    }
-    assert!(count > 0, "{target} has seeds");
-}
 
 #[test]
 fn inputs_of_pkt_line_are_decoded_or_refused() {
