@@ -467,7 +467,7 @@ fn all_tips_reach_a_target_exactly_when_git_finds_one_below_each() {
         let expected = tips.iter().all(|tip| {
             git(&git_dir, &["rev-list", &tip.to_string()])
                 .lines()
-                .any(|line| targets.iter().any(|id| id.to_string() == line))
+                .any(|line| targets.contains(&ObjectId::from_hex(line.as_bytes()).unwrap()))
         });
         let interrupt = Interrupt::new();
         let mut commits = commits::Commits::new(&mut objects, None, &interrupt);

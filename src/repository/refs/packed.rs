@@ -183,11 +183,6 @@ impl PackedRefs {
             .as_bstr()
     }
 
-    /// How many refs there are.
-    pub(super) fn len(&self) -> usize {
-        self.starts.len()
-    }
-
     /// The ref at `index` in the order of names.
     pub(super) fn entry(&self, index: usize) -> Option<PackedRef<'_>> {
         self.entry_at(*self.starts.get(index)?)
@@ -233,8 +228,9 @@ impl PackedRefs {
     }
 
     /// All refs in the order of their names.
-    pub(super) fn iter(&self) -> impl Iterator<Item = PackedRef<'_>> {
-        (0..self.len()).filter_map(|index| self.entry(index))
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = PackedRef<'_>> {
+        (0..self.starts.len()).filter_map(|index| self.entry(index))
     }
 
     /// Writes what the file becomes with `edits`: sorted by name, each a new id with what it peels to, or a deletion.
@@ -392,7 +388,7 @@ mod tests {
             odd[1].clone(),
         ];
         let packed = parsed(&text.concat()).unwrap();
-        assert_eq!(packed.len(), 2);
+        assert_eq!(packed.iter().count(), 2);
         let edits = [PackedEdit {
             name: "refs/heads/c".into(),
             new: None,
