@@ -119,6 +119,9 @@ pub(super) fn import(
         Err(error) => {
             // Nobody has been given rights on it yet, and a half-made repository helps nobody.
             repositories.delete(path)?;
+            if interrupt.is_triggered() {
+                return Err(CliError::failure("interrupted: nothing was imported"));
+            }
             let failed = CliError::from_error(&error);
             return Err(match error {
                 crate::pack::import::Error::Ingest(crate::pack::ingest::Error::Fsck { .. }) => {
@@ -142,7 +145,7 @@ pub(super) fn maintain(path: &RepoPath, common: &CommonArgs, console: &mut Conso
     let config = common.resolve()?;
     let path = require(&repositories, path)?;
     let repository = repositories.open(&path)?;
-    let done = joining::maintain(&repository, &config.limits.push, &Interrupt::new())
+    let done = joining::maintain(&repository, &config.limits.push, &until_signalled()?)
         .map_err(|error| CliError::from_error(&error))?;
     if done == joining::Maintained::default() {
         console.note(&format!("'{path}' needs nothing"));
@@ -168,7 +171,7 @@ pub(super) fn fsck(
     let report = verify::verify(
         &repository,
         &mut |objects| meter.draw(&|| format!("reading objects: {objects}")),
-        &Interrupt::new(),
+        &until_signalled()?,
     )
     .map_err(|error| CliError::from_error(&error))?;
     meter.clear();
