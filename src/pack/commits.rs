@@ -24,7 +24,7 @@ const SLOP: u32 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommitIndex(u32);
 
-/// Wanted by somebody and not known to be had.
+/// The other side has it, or it was excluded in another way.
 const UNINTERESTING: u8 = 1;
 /// Was put into the queue.
 const SEEN: u8 = 1 << 1;

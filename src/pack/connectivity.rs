@@ -15,6 +15,8 @@ use crate::repository::quarantine::Connected;
 
 /// Checks that all that `tips` reach can be read through `objects`, given that all that `vouched` reach can.
 ///
+/// `progress` is told how many objects were found so far.
+///
 /// # Errors
 ///
 /// [`Error::Missing`] names the first object that is not there, [`Error::Kind`] the first that is not of the kind that
@@ -24,6 +26,7 @@ pub fn check(
     graph: Option<&gix_commitgraph::Graph>,
     tips: &[ObjectId],
     vouched: &[ObjectId],
+    progress: &mut dyn FnMut(usize),
     interrupt: &Interrupt,
 ) -> Result<Connected, Error> {
     let request = Request {
@@ -32,7 +35,7 @@ pub fn check(
         tags: &[],
         checks_blobs: true,
     };
-    enumerate(objects, graph, &request, &mut |_| (), interrupt)?;
+    enumerate(objects, graph, &request, progress, interrupt)?;
     Ok(Connected::proven())
 }
 

@@ -232,7 +232,7 @@ impl Source {
         let mut objects = overlay.handle().map_err(super::Error::from)?;
         let connected = match connectivity::of_whole_pack(&mut objects, &pack, &tips)? {
             Some(connected) => connected,
-            None => connectivity::check(&mut objects, None, &tips, &[], interrupt)?,
+            None => connectivity::check(&mut objects, None, &tips, &[], &mut |_| (), interrupt)?,
         };
         let migrated = quarantine.into_checked(&connected).migrate()?;
         let changes: Vec<RefChange> = self

@@ -527,6 +527,7 @@ fn a_missing_tree_blob_or_commit_is_found_by_the_connectivity_check() {
             None,
             &[ids[0]],
             &[],
+            &mut |_| (),
             &Interrupt::new(),
         )
     };
@@ -561,6 +562,7 @@ fn an_object_that_is_named_as_another_kind_is_found_by_the_connectivity_check() 
                 None,
                 &[commit],
                 &[],
+                &mut |_| (),
                 &Interrupt::new(),
             );
             assert!(

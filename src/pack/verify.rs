@@ -80,7 +80,7 @@ pub fn verify(
         progress(report.objects);
     }
     let tips: Vec<ObjectId> = repository.refs()?.iter().map(|entry| entry.id).collect();
-    match connectivity::check(&mut objects, None, &tips, &[], interrupt) {
+    match connectivity::check(&mut objects, None, &tips, &[], &mut |_| (), interrupt) {
         Ok(_) => {}
         Err(Error::Interrupted) => return Err(VerifyError::Interrupted),
         Err(err) => report.note(format!("the refs do not reach everything: {err}")),

@@ -20,6 +20,9 @@ use crate::repository::refs::{Peeled, RefSnapshot};
 /// Tips that are checked one by one when not all are whole, each at the cost of a walk. Those after them are refused.
 const CHECKED_ALONE_MAX: usize = 256;
 
+/// Objects that are checked between two looks at the clock.
+const FOUND_PER_LOOK: usize = 1024;
+
 /// How taking in ends early.
 pub(super) enum Error {
     /// The pack is refused; the text is for the report.
@@ -218,10 +221,23 @@ impl Receiver<'_> {
         }
         let vouched = self.vouched(refs, taken.pack.as_ref(), &ids)?;
         let graph = self.repository.object_store().commit_graph();
-        let check = |objects: &mut Objects, ids: &[ObjectId]| {
-            connectivity::check(objects, graph.as_deref(), ids, &vouched, self.interrupt)
+        let check = |objects: &mut Objects, ids: &[ObjectId], reporter: &mut Reporter<'_>| {
+            let mut progress = |found: usize| {
+                if found.is_multiple_of(FOUND_PER_LOOK) {
+                    // Who does not listen any more still gets his push checked and finished.
+                    let _ = reporter.keep_alive();
+                }
+            };
+            connectivity::check(
+                objects,
+                graph.as_deref(),
+                ids,
+                &vouched,
+                &mut progress,
+                self.interrupt,
+            )
         };
-        let gap = match check(objects, &ids) {
+        let gap = match check(objects, &ids, reporter) {
             Ok(connected) => return Ok(Some(connected)),
             Err(err) => told(err)?,
         };
@@ -236,7 +252,7 @@ impl Receiver<'_> {
                 commands.refuse(*place, "missing necessary objects");
                 continue;
             }
-            match check(objects, &[command.new_id]) {
+            match check(objects, &[command.new_id], reporter) {
                 Ok(connected) => proof = Some(connected),
                 Err(err) => {
                     told(err)?;
@@ -246,7 +262,7 @@ impl Receiver<'_> {
         }
         if proof.is_none() && commands.any_open() {
             // Deletions are left, which need no object.
-            proof = Some(check(objects, &[])?);
+            proof = Some(check(objects, &[], reporter)?);
         }
         Ok(proof)
     }
