@@ -6,6 +6,9 @@ use super::values::{Count, FromText, Size, Span, Value};
 use super::{Config, DEFAULT_LISTEN, Error, Limits, Overrides, Timeouts, Transport, VARIABLE_PREFIX};
 use crate::telemetry::{self, LogFormat};
 
+/// The least that `header-bytes` stands for.
+const HEADER_BYTES_MIN: usize = 8 << 10;
+
 /// Declares settings once, for the file, for variables and for putting one source over another.
 macro_rules! settings {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $key:literal,)* } tables { $($table:ident: $inner:ty = $table_key:literal,)* }) => {
@@ -225,6 +228,8 @@ impl LimitSettings {
         count(transfers, self.transfers);
         count(transfer_queue, self.transfer_queue);
         size(header_bytes, self.header_bytes);
+        // HTTP/1 cannot do with less, and HTTP/2 would refuse everything.
+        *header_bytes = (*header_bytes).max(HEADER_BYTES_MIN);
         size(&mut fetch.request_bytes_max, self.fetch_request_bytes);
         count(&mut fetch.wants_count_max, self.fetch_wants);
         count(&mut fetch.haves_count_max, self.fetch_haves);
