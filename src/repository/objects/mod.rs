@@ -3,7 +3,7 @@
 //!
 //! Owns finding an object and making its bytes. Does not know refs, who asks, or how packs travel.
 //!
-//! Invariants: a [`PackSet`] is immutable, packs are only ever added to a handle, so a [`Location`] stays good for as
+//! Invariants: a set of packs is immutable, packs are only ever added to a handle, so a [`Location`] stays good for as
 //! long as the handle that gave it. Sizes that a file claims are held against the bytes it has before memory is taken.
 //! Spec: gitformat-pack(5), gitrepository-layout(5).
 
