@@ -1,32 +1,33 @@
 //! Objects of a push that nobody sees yet: taken in beside the repository's own, moved over once they were checked.
 //!
-//! The directory has the name that git's `tmp-objdir.c` gives it, so that git gc prunes leftovers too. It holds a file
-//! that its owner keeps locked with flock(2): one that can be locked belongs to a process that died.
+//! The directory's name begins as that of git's own quarantines, so that git gc prunes leftovers too. It holds a file
+//! that its owner keeps locked with flock(2): one that can be locked belongs to a process that died, or to one that has
+//! not locked it yet. That one looks, once it has the lock, whether its file is still there, and begins anew if somebody
+//! took it for a leftover. The file is the first to be made and the last to go, so a directory without it is empty.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use super::objects::ObjectStore;
 use super::{Error, IoContext, durable, fault};
 
-const PREFIX: &str = "tmp_objdir-incoming-";
-const OWNER_FILE: &str = "patgate-owner";
-const OWNER_MARK: &[u8] = b"patgate\n";
+const PREFIX: &str = "tmp_objdir-incoming-patgate-";
+const OWNER_FILE: &str = "owner";
+
+/// Tries to make a quarantine that nobody takes for a leftover. Each failure needs a sweep within microseconds.
+const TRIES_MAX: usize = 16;
 
 /// How long one sweep waits for locks, all together: that of a process that is just dying may outlive it a little.
 const SWEEP_TIME_MAX: Duration = Duration::from_millis(200);
 
-/// A directory `objects/tmp_objdir-incoming-…` of a push; removed when dropped.
+/// A directory `objects/tmp_objdir-incoming-patgate-…` of a push; removed when dropped.
 #[derive(Debug)]
 pub struct Quarantine {
-    dir: Option<TempDir>,
     object_dir: PathBuf,
     pack_dir: PathBuf,
     /// The repository's own object directory.
@@ -38,29 +39,23 @@ pub struct Quarantine {
 impl Quarantine {
     /// Makes an empty one for `store`, whose directory is `objects_dir`.
     pub(super) fn new(objects_dir: &Path, store: &Arc<ObjectStore>) -> io::Result<Quarantine> {
-        let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .permissions(Permissions::from_mode(0o777))
-            .tempdir_in(objects_dir)?;
-        let mut owner = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(dir.path().join(OWNER_FILE))?;
-        owner.lock()?;
-        // Without its mark the file says nothing, so that nobody removes the directory before the lock is taken.
-        owner.write_all(OWNER_MARK)?;
-        let object_dir = dir.path().to_owned();
-        let pack_dir = object_dir.join("pack");
-        fs::create_dir(&pack_dir)?;
-        let (objects_dir, store) = (objects_dir.to_owned(), Arc::clone(store));
-        Ok(Quarantine {
-            dir: Some(dir),
-            object_dir,
-            pack_dir,
-            objects_dir,
-            store,
-            _owner: owner,
-        })
+        for _ in 0..TRIES_MAX {
+            let object_dir = objects_dir.join(format!("{PREFIX}{:016x}", rand::random::<u64>()));
+            fs::DirBuilder::new().mode(0o777).create(&object_dir)?;
+            let Some(owner) = own(&object_dir)? else { continue };
+            let quarantine = Quarantine {
+                pack_dir: object_dir.join("pack"),
+                object_dir,
+                objects_dir: objects_dir.to_owned(),
+                store: Arc::clone(store),
+                _owner: owner,
+            };
+            fs::create_dir(&quarantine.pack_dir)?;
+            return Ok(quarantine);
+        }
+        Err(io::Error::other(
+            "others remove quarantines as fast as they are made",
+        ))
     }
 
     /// Returns the directory where packs go; it exists.
@@ -93,13 +88,47 @@ impl Connected {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
-        let Some(dir) = self.dir.take() else { return };
         if fault::crashed() {
-            let _kept = dir.keep();
-        } else if let Err(error) = dir.close() {
+            return;
+        }
+        if let Err(error) = remove(&self.object_dir) {
             tracing::warn!(path = %self.object_dir.display(), %error, "cannot remove quarantine");
         }
     }
+}
+
+/// Makes and locks the owner's file of a new directory; `None` if a sweep took the directory away meanwhile.
+fn own(object_dir: &Path) -> io::Result<Option<File>> {
+    let path = object_dir.join(OWNER_FILE);
+    let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    file.lock()?;
+    match fs::metadata(&path) {
+        Ok(there) if there.ino() == file.metadata()?.ino() => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a quarantine, the owner's file last: what a crash in between leaves is still known for what it is.
+fn remove(object_dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(object_dir)? {
+        let entry = entry?;
+        if entry.file_name() == OWNER_FILE {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_file(object_dir.join(OWNER_FILE))?;
+    fs::remove_dir(object_dir)
 }
 
 /// A quarantine whose objects are known to be sound and complete.
@@ -190,19 +219,31 @@ pub(super) fn sweep(objects_dir: &Path) -> io::Result<()> {
             .file_name()
             .as_encoded_bytes()
             .starts_with(PREFIX.as_bytes())
-            || !entry.file_type()?.is_dir()
         {
             continue;
         }
-        let path = entry.path();
-        let owner = path.join(OWNER_FILE);
-        let Ok(file) = OpenOptions::new().read(true).open(&owner) else {
-            continue;
-        };
-        if lock_until(&file, deadline) && fs::read(&owner).is_ok_and(|mark| mark == OWNER_MARK) {
-            tracing::info!(path = %path.display(), "removing a quarantine that a crash left");
-            fs::remove_dir_all(&path)?;
+        match sweep_one(&entry.path(), deadline) {
+            // Its owner was done with it, too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            swept => swept?,
         }
+    }
+    Ok(())
+}
+
+fn sweep_one(quarantine: &Path, deadline: Instant) -> io::Result<()> {
+    match OpenOptions::new().read(true).open(quarantine.join(OWNER_FILE)) {
+        Ok(file) => {
+            if lock_until(&file, deadline) {
+                tracing::info!(path = %quarantine.display(), "removing a quarantine that a crash left");
+                remove(quarantine)?;
+            }
+        }
+        // Its owner died before it had a file, or is about to make one: then this fails, or the owner begins anew.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let _ = fs::remove_dir(quarantine);
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }
@@ -320,5 +361,47 @@ mod tests {
         sweep(dir.path()).unwrap();
         assert!(live.pack_dir().is_dir());
         assert!(dir.path().join("tmp_objdir-incoming-ofgit1").is_dir());
+    }
+
+    #[test]
+    fn what_a_crash_leaves_of_making_or_removing_a_quarantine_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, files) in [
+            ("1", &[][..]),
+            ("2", &["owner"]),
+            ("3", &["owner", "pack/pack-1.pack"]),
+        ] {
+            let quarantine = dir.path().join(format!("{PREFIX}{name}"));
+            fs::create_dir_all(quarantine.join("pack")).unwrap();
+            for file in files {
+                fs::write(quarantine.join(file), "").unwrap();
+            }
+            if files.len() < 2 {
+                fs::remove_dir(quarantine.join("pack")).unwrap();
+            }
+        }
+        sweep(dir.path()).unwrap();
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn quarantines_are_made_while_others_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("pack")).unwrap();
+        std::thread::scope(|scope| {
+            let sweeper = scope.spawn(|| {
+                for _ in 0..300 {
+                    sweep(dir.path()).unwrap();
+                }
+            });
+            while !sweeper.is_finished() {
+                let made = filled(dir.path());
+                assert!(
+                    made.pack_dir().join("pack-1.pack").exists(),
+                    "a live quarantine was swept"
+                );
+            }
+        });
+        assert_eq!(names(dir.path()), ["pack"]);
     }
 }
