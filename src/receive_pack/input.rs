@@ -14,6 +14,23 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// has sent everything, hears why. A client that sends more than this is cut off.
 const DRAIN_BYTES_MAX: u64 = 2 << 30;
 
+/// A command list that is not taken.
+pub(super) struct Refused {
+    /// Why.
+    pub(super) error: receive::Error,
+    /// Whether the client listens on bands by now.
+    pub(super) has_sideband: bool,
+}
+
+impl Refused {
+    fn new(decoder: &CommandDecoder, error: receive::Error) -> Refused {
+        Refused {
+            error,
+            has_sideband: decoder.capabilities().side_band_64k,
+        }
+    }
+}
+
 /// A reader that keeps what was read too far.
 pub(super) struct Input<'a> {
     inner: &'a mut dyn Read,
@@ -35,14 +52,14 @@ impl<'a> Input<'a> {
         &mut self,
         hash: gix_hash::Kind,
         limits: &PushLimits,
-    ) -> Result<Result<Option<PushRequest>, receive::Error>, Error> {
+    ) -> Result<Result<Option<PushRequest>, Refused>, Error> {
         let mut decoder = CommandDecoder::new(hash, limits);
         loop {
             self.buffer.resize(BUFFER_BYTES, 0);
             let count = read_some(self.inner, &mut self.buffer).map_err(Error::Read)?;
             self.buffer.truncate(count);
             if count == 0 {
-                return Ok(Err(pkt_line::Error::HungUp.into()));
+                return Ok(Err(Refused::new(&decoder, pkt_line::Error::HungUp.into())));
             }
             match decoder.push(&self.buffer) {
                 Ok(Progress::NeedMore) => {}
@@ -50,7 +67,7 @@ impl<'a> Input<'a> {
                     self.at = consumed;
                     return Ok(Ok(request));
                 }
-                Err(refused) => return Ok(Err(refused)),
+                Err(error) => return Ok(Err(Refused::new(&decoder, error))),
             }
         }
     }

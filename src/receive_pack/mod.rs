@@ -19,6 +19,7 @@ use crate::auth::{Grant, Push};
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
 use crate::protocol::receive::PushRequest;
+use crate::protocol::sideband::{self, Band, Mode};
 use crate::protocol::v0::{self, ReceivePackCapabilities, RefAdvertisement};
 use crate::protocol::{Service, Version, pkt_line};
 use crate::repository::hidden::is_hidden;
@@ -127,7 +128,17 @@ pub fn serve(
         Ok(Some(decoded)) => decoded,
         Err(refused) => {
             let mut buffer = Vec::new();
-            pkt_line::encode_error(&mut buffer, &refused.to_string());
+            let text = refused.error.to_string();
+            if refused.has_sideband {
+                sideband::encode(
+                    &mut buffer,
+                    Mode::Large,
+                    Band::Error,
+                    format!("{text}\n").as_bytes(),
+                );
+            } else {
+                pkt_line::encode_error(&mut buffer, &text);
+            }
             input.drain()?;
             out.write_all(&buffer)?;
             return Ok(Outcome::default());

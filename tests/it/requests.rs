@@ -273,6 +273,18 @@ fn git_says_why_a_shallow_clone_cannot_be_had() {
         run.says("filtering not recognized by server");
         pair.git.fsck(&pair.server.work().join(&filtered));
     }
+    // From a clone that was made shallow elsewhere.
+    let work = pair.server.work();
+    let source = format!("file://{}", work.join("filtered-2").display());
+    pair.git
+        .ok(&work, &["clone", "--quiet", "--depth=1", &source, "cut"]);
+    let cut = work.join("cut");
+    pair.git.commit(&cut, "more", "more\n");
+    let run = pair
+        .git
+        .run(&cut, &["push", &pair.ours.url("repo"), "HEAD:refs/heads/cut"]);
+    run.failed().says("shallow");
+    assert!(!run.err().contains("protocol error"), "{run}");
 }
 
 #[test]

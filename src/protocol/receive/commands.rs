@@ -23,6 +23,8 @@ pub struct CommandDecoder {
     partial: Vec<u8>,
     commands: Vec<RefCommand>,
     capabilities: Capabilities,
+    /// A `shallow` line was read.
+    is_shallow: bool,
 }
 
 /// What became of the bytes that were fed.
@@ -51,6 +53,7 @@ impl CommandDecoder {
             partial: Vec::new(),
             commands: Vec::new(),
             capabilities: Capabilities::default(),
+            is_shallow: false,
         }
     }
 
@@ -113,6 +116,7 @@ impl CommandDecoder {
         }
         match packet {
             PktLine::Data(payload) => self.take_line(pkt_line::text(payload)).map(|()| false),
+            PktLine::Flush if self.is_shallow => Err(Unsupported::ShallowPush.into()),
             PktLine::Flush => Ok(true),
             PktLine::Delim | PktLine::ResponseEnd => Err(Error::SpecialPacket),
         }
@@ -120,7 +124,9 @@ impl CommandDecoder {
 
     fn take_line(&mut self, line: &[u8]) -> Result<(), Error> {
         if line.starts_with(b"shallow ") {
-            return Err(Unsupported::ShallowPush.into());
+            // The first command behind it says in which way the client can be told.
+            self.is_shallow = true;
+            return Ok(());
         }
         let command = match split_once(line, 0) {
             Some((command, list)) => {
@@ -129,6 +135,9 @@ impl CommandDecoder {
             }
             None => line,
         };
+        if self.is_shallow {
+            return Err(Unsupported::ShallowPush.into());
+        }
         if command == b"push-cert" {
             return Err(Unsupported::PushCert.into());
         }
@@ -140,8 +149,14 @@ impl CommandDecoder {
         Ok(())
     }
 
+    /// What the client asked for, as far as its list was read: how it can be told of an error.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
     fn finish(&mut self) -> Option<PushRequest> {
         self.bytes = 0;
+        self.is_shallow = false;
         let capabilities = std::mem::take(&mut self.capabilities);
         let commands = std::mem::take(&mut self.commands);
         (!commands.is_empty()).then_some(PushRequest {
