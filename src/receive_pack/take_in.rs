@@ -72,7 +72,17 @@ fn told(err: pack::Error) -> Result<String, super::Error> {
 impl Receiver<'_> {
     pub(super) fn take_in(&self, input: &mut Input<'_>, reporter: &mut Reporter<'_>) -> Result<Taken, Error> {
         let settings = self.repository.settings();
-        let quarantine = self.repository.quarantine()?;
+        let quarantine = match self.repository.quarantine() {
+            Ok(quarantine) => quarantine,
+            Err(err) => {
+                tracing::error!(
+                    err = &err as &dyn std::error::Error,
+                    "a pack could not be taken in"
+                );
+                reporter.say("fatal: the server cannot write to the repository; tell its administrator\n")?;
+                return Err(Error::Unpack("the server could not store the pack".to_owned()));
+            }
+        };
         let mut limits = self.limits.clone();
         if settings.max_input_size > 0 {
             limits.pack_bytes_max = limits.pack_bytes_max.min(settings.max_input_size);
