@@ -39,6 +39,9 @@ pub enum Error {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// A word that is no level.
+    #[error("'{0}' is not a log level: use error, warn, info, debug or trace")]
+    NoLevel(String),
     /// The logger is gone.
     #[error("cannot change the log level: {0}")]
     Reload(#[from] reload::Error),
@@ -99,10 +102,25 @@ pub fn start(format: LogFormat, level: &str) -> Result<LogControl, Error> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {
+    // A word alone that is no level would be taken for a target, and silence everything else.
+    let is_word = |part: &str| !part.contains(['=', '[', ':']);
+    if let Some(word) = level
+        .split(',')
+        .map(str::trim)
+        .find(|part| is_word(part) && !is_level(part))
+    {
+        return Err(Error::NoLevel(printable(word, 100)));
+    }
     EnvFilter::builder().parse(level).map_err(|source| Error::Level {
         level: printable(level, 100),
         source,
     })
+}
+
+fn is_level(word: &str) -> bool {
+    ["off", "error", "warn", "info", "debug", "trace"]
+        .iter()
+        .any(|level| word.eq_ignore_ascii_case(level))
 }
 
 /// Checks a level without using it.
@@ -112,4 +130,19 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
 /// When [`start`] would refuse it.
 pub fn check_level(level: &str) -> Result<(), Error> {
     filter(level).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_instead_of_silencing_the_log() {
+        for level in ["info", "WARN", "off", "patgate=debug", "warn,hyper=trace"] {
+            assert!(check_level(level).is_ok(), "{level}");
+        }
+        for level in ["loud", "", "info,loud", "patgate"] {
+            assert!(check_level(level).is_err(), "{level}");
+        }
+    }
 }
