@@ -406,6 +406,8 @@ fn open_bundle(path: &Path) -> Result<Source, Error> {
         match name {
             b"HEAD" => head_id = Some(id),
             name if is_valid_name(name.as_bstr()) => refs.push((name.into(), id)),
+            // The HEADs of linked working trees, which mean nothing elsewhere.
+            name if !name.starts_with(b"refs/") => {}
             name => return Err(not(&format!("it names a ref '{}'", name.escape_ascii()))),
         }
     }

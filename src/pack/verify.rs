@@ -11,6 +11,9 @@ use crate::repository::{self, Repository};
 /// Findings that are kept; a repository with more has one problem, not a thousand.
 const FINDINGS_COUNT_MAX: usize = 1000;
 
+/// Times that a repository is read before damage is believed.
+const LOOKS_MAX: usize = 3;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -42,6 +45,22 @@ pub enum VerifyError {
 ///
 /// When a directory cannot be read or the interrupt was triggered; damage is a finding, not an error.
 pub fn verify(
+    repository: &Repository,
+    progress: &mut dyn FnMut(u64),
+    interrupt: &Interrupt,
+) -> Result<Report, VerifyError> {
+    for _ in 1..LOOKS_MAX {
+        let report = look(repository, progress, interrupt)?;
+        if report.findings.is_empty() {
+            return Ok(report);
+        }
+        // A `git gc` moves objects while they are read; what is damaged stays damaged.
+        repository.object_store().refresh()?;
+    }
+    look(repository, progress, interrupt)
+}
+
+fn look(
     repository: &Repository,
     progress: &mut dyn FnMut(u64),
     interrupt: &Interrupt,
