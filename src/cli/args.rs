@@ -77,7 +77,8 @@ impl CommonArgs {
     /// When it is not, so that a mistyped `--data-dir` does not look like an empty server.
     pub fn open_store(&self) -> Result<Store, CliError> {
         let path = self.resolve()?.data_dir.join(DATABASE_FILE);
-        if !path.exists() {
+        // A file that may not be seen is not one that is missing: opening it says why.
+        if !path.try_exists().unwrap_or(true) {
             return Err(
                 CliError::failure(format!("there is no database at '{}'", path.display()))
                     .hint("check --data-dir; 'patgate serve' or 'patgate user add' makes a new one"),

@@ -345,7 +345,7 @@ fn welcome(
     let authority = authority.map(std::path::absolute).transpose()?;
     let mut text = format!(
         "\nThis is the first start. Keep what follows: it is shown only once.\n\n\
-         administrator   {}\npassword        {} (to be changed at the first sign-in)\n\
+         administrator   {}\npassword        {} (Git takes the token only; change it with 'patgate user set-password admin')\n\
          token           {} (Code, read and write; 30 days)\n",
         first_start::ADMIN,
         first.password.expose(),
@@ -364,6 +364,16 @@ fn welcome(
             std::env::var_os("GIT_SSL_CAINFO").is_some(),
         );
         text.push_str(&format!("\nClone the sample repository:\n\n  {command}\n"));
+        if let Some(path) = authority
+            .as_deref()
+            .filter(|_| std::env::var_os("GIT_SSL_CAINFO").is_some())
+        {
+            text.push_str(&format!(
+                "\nGIT_SSL_CAINFO is set here, and git prefers it to what the clone keeps. For push and fetch:\n\n  \
+                 export GIT_SSL_CAINFO={}\n",
+                quote(&path.display().to_string())
+            ));
+        }
     }
     Ok(text)
 }

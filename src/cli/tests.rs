@@ -344,7 +344,7 @@ fn accounts_are_listed_disabled_enabled_and_deleted() {
     );
     f.done(&["user", "enable", "BOB"]);
     assert_eq!(f.json(&["user", "list", "--json"])[0]["disabled"], false);
-    f.done(&["user", "delete", "bob"]);
+    f.done(&["user", "delete", "bob", "--yes"]);
     assert_eq!(f.json(&["user", "list", "--json"]), serde_json::json!([]));
     let empty = f.done(&["user", "list"]);
     assert_eq!(empty.stdout, "");

@@ -1,5 +1,7 @@
 //! `patgate user`: accounts.
 
+use std::io::{BufRead as _, Read as _};
+
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -60,6 +62,9 @@ Examples:
     Delete {
         /// The account.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -92,7 +97,18 @@ pub(super) fn run(command: UserCommand, common: &CommonArgs, console: &mut Conso
             console.note(&format!("'{}' is enabled", account.name));
             Ok(())
         }
-        UserCommand::Delete { name } => {
+        UserCommand::Delete { name, yes } => {
+            if !yes {
+                console.note(&format!(
+                    "This deletes '{name}' with all its tokens and rights. Type its name to go on:"
+                ));
+                let mut line = String::new();
+                std::io::stdin().lock().take(1024).read_line(&mut line)?;
+                if line.trim() != name {
+                    return Err(CliError::failure("that is not its name: nothing was deleted")
+                        .hint(format!("type '{name}', or add --yes")));
+                }
+            }
             let account = common.open_store()?.delete_account(&actor, &name)?;
             console.note(&format!(
                 "'{}' is deleted, with its tokens and rights",

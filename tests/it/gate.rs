@@ -411,7 +411,7 @@ fn a_right_that_is_taken_away_is_gone_at_the_next_request() {
         (status("git-upload-pack"), status("git-receive-pack")),
         (200, 200)
     );
-    server.cli().ok(&["user", "delete", "anna"]);
+    server.cli().ok(&["user", "delete", "anna", "--yes"]);
     assert_eq!(
         (status("git-upload-pack"), status("git-receive-pack")),
         (401, 401)

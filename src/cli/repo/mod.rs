@@ -177,7 +177,10 @@ fn create(
     let records = Records(common.create_store()?);
     repositories.create(path, options)?;
     records.created(path, options, is_public)?;
-    console.note(&format!("made '{path}'"));
+    console.note(&format!(
+        "made '{path}'; its address is https://SERVER{}",
+        path.url_path()
+    ));
     if !is_public {
         console.note(&format!(
             "give others a role on it: patgate access grant USER contributor '{path}'"
@@ -246,7 +249,8 @@ fn rename(
         return Err(error.into());
     }
     console.note(&format!(
-        "'{from}' is now '{to}'; clones need its new address: git remote set-url origin URL"
+        "'{from}' is now '{to}'; clones need its new address: git remote set-url origin https://SERVER{}",
+        to.url_path()
     ));
     Ok(())
 }
