@@ -1,7 +1,7 @@
 //! What commands print: results, tables, JSON and errors.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read as _, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -255,6 +255,28 @@ impl Console {
             let _ = writeln!(self.stderr, "{}", escape(line));
         }
     }
+}
+
+/// Warns, and goes on only if one of `names` is typed.
+///
+/// # Errors
+///
+/// When something else is, or nothing.
+pub fn confirm(
+    warning: &str,
+    names: &[&str],
+    answer: &mut dyn BufRead,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    console.note(&format!("{warning} Type its name to go on:"));
+    let mut line = String::new();
+    answer.take(1024).read_line(&mut line)?;
+    if names.contains(&line.trim()) {
+        return Ok(());
+    }
+    let name = names.first().copied().unwrap_or_default();
+    Err(CliError::failure("that is not its name: nothing was deleted")
+        .hint(format!("type '{name}', or add --yes")))
 }
 
 /// Rows in columns of equal width. Cells are escaped.

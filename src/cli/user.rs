@@ -1,12 +1,10 @@
 //! `patgate user`: accounts.
 
-use std::io::{BufRead as _, Read as _};
-
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::args::CommonArgs;
-use super::output::{CliError, Console, Table, minute};
+use super::output::{CliError, Console, Table, confirm, minute};
 use super::password::read_new;
 use crate::auth::password;
 use crate::store::{Account, Actor, NewAccount, check_label};
@@ -99,15 +97,8 @@ pub(super) fn run(command: UserCommand, common: &CommonArgs, console: &mut Conso
         }
         UserCommand::Delete { name, yes } => {
             if !yes {
-                console.note(&format!(
-                    "This deletes '{name}' with all its tokens and rights. Type its name to go on:"
-                ));
-                let mut line = String::new();
-                std::io::stdin().lock().take(1024).read_line(&mut line)?;
-                if line.trim() != name {
-                    return Err(CliError::failure("that is not its name: nothing was deleted")
-                        .hint(format!("type '{name}', or add --yes")));
-                }
+                let warning = format!("This deletes '{name}' with all its tokens and rights.");
+                confirm(&warning, &[&name], &mut std::io::stdin().lock(), console)?;
             }
             let account = common.open_store()?.delete_account(&actor, &name)?;
             console.note(&format!(

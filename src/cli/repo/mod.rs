@@ -5,14 +5,14 @@
 
 mod content;
 
-use std::io::{BufRead, Read as _};
+use std::io::BufRead;
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::args::CommonArgs;
-use super::output::{CliError, Console, Table};
+use super::output::{CliError, Console, Table, confirm};
 use crate::names::{AccessPath, RepoPath};
 use crate::repository::registry::{CreateOptions, Options};
 use crate::repository::{Error, Repositories};
@@ -265,16 +265,8 @@ fn delete(
     let repositories = open_root(common)?;
     let path = require(&repositories, path)?;
     if !is_certain {
-        console.note(&format!(
-            "This deletes '{path}' with all its history. Type its name to go on:"
-        ));
-        let mut line = String::new();
-        answer.take(1024).read_line(&mut line)?;
-        let line = line.trim();
-        if line != path.repository() && line != path.to_string() {
-            return Err(CliError::failure("that is not its name: nothing was deleted")
-                .hint(format!("type '{}', or add --yes", path.repository())));
-        }
+        let warning = format!("This deletes '{path}' with all its history.");
+        confirm(&warning, &[path.repository(), &path.to_string()], answer, console)?;
     }
     let records = Records(common.create_store()?);
     // Rights first: whatever gets the name later must not inherit them.
