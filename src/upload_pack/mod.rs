@@ -66,6 +66,16 @@ pub struct Outcome {
     pub pack_bytes: u64,
 }
 
+impl Outcome {
+    fn sent(self, pack: pack::write::Written) -> Outcome {
+        Outcome {
+            objects: pack.objects,
+            pack_bytes: pack.bytes,
+            ..self
+        }
+    }
+}
+
 /// A name for this process, which clients put into their traces.
 pub(crate) fn session_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();

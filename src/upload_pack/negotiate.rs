@@ -116,7 +116,7 @@ pub(super) fn serve_v2(
     out: &mut dyn Write,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
-    let mut outcome = Outcome {
+    let outcome = Outcome {
         command: "fetch",
         wants: request.wants.len(),
         haves: request.haves.len(),
@@ -173,9 +173,7 @@ pub(super) fn serve_v2(
         out,
         interrupt,
     )?;
-    outcome.objects = written.objects;
-    outcome.pack_bytes = written.bytes;
-    Ok(outcome)
+    Ok(outcome.sent(written))
 }
 
 pub(super) fn serve_v0(
@@ -184,7 +182,7 @@ pub(super) fn serve_v0(
     out: &mut dyn Write,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
-    let mut outcome = Outcome {
+    let outcome = Outcome {
         command: "fetch",
         wants: request.wants.len(),
         haves: request.haves.len(),
@@ -219,9 +217,7 @@ pub(super) fn serve_v0(
         out,
         interrupt,
     )?;
-    outcome.objects = written.objects;
-    outcome.pack_bytes = written.bytes;
-    Ok(outcome)
+    Ok(outcome.sent(written))
 }
 
 /// Answers haves as upload-pack's `get_common_commits` does for one stateless request; true if the pack follows.
