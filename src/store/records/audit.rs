@@ -1,0 +1,101 @@
+//! The audit trail: who did what, when.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// Who changed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// An account, by name.
+    Account(String),
+    /// Somebody with access to the data directory.
+    CommandLine,
+    /// patgate itself, such as on its first start.
+    Server,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Actor::Account(name) => f.write_str(name),
+            Actor::CommandLine => f.write_str("command line"),
+            Actor::Server => f.write_str("server"),
+        }
+    }
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditAction {
+    /// A right was given or replaced.
+    AccessGrant,
+    /// A right was taken away.
+    AccessRevoke,
+    /// An account was made.
+    AccountCreate,
+    /// An account was deleted, with its tokens and rights.
+    AccountDelete,
+    /// An account was disabled.
+    AccountDisable,
+    /// An account was enabled again.
+    AccountEnable,
+    /// A password was set.
+    AccountSetPassword,
+    /// A repository was made.
+    RepositoryCreate,
+    /// A repository was deleted.
+    RepositoryDelete,
+    /// A repository was imported.
+    RepositoryImport,
+    /// A repository got another name.
+    RepositoryRename,
+    /// A token was made.
+    TokenCreate,
+    /// A token was revoked.
+    TokenRevoke,
+    /// A token got a new secret; the old one opens nothing any more.
+    TokenRotate,
+    /// A token's name, scopes or end were changed.
+    TokenUpdate,
+}
+
+impl AuditAction {
+    /// The name under which events of this kind are kept and listed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuditAction::AccessGrant => "access.grant",
+            AuditAction::AccessRevoke => "access.revoke",
+            AuditAction::AccountCreate => "account.create",
+            AuditAction::AccountDelete => "account.delete",
+            AuditAction::AccountDisable => "account.disable",
+            AuditAction::AccountEnable => "account.enable",
+            AuditAction::AccountSetPassword => "account.set-password",
+            AuditAction::RepositoryCreate => "repository.create",
+            AuditAction::RepositoryDelete => "repository.delete",
+            AuditAction::RepositoryImport => "repository.import",
+            AuditAction::RepositoryRename => "repository.rename",
+            AuditAction::TokenCreate => "token.create",
+            AuditAction::TokenRevoke => "token.revoke",
+            AuditAction::TokenRotate => "token.rotate",
+            AuditAction::TokenUpdate => "token.update",
+        }
+    }
+}
+
+/// One line of the audit trail. It never holds a secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditEvent {
+    /// Grows with every event.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What; see [`AuditAction::as_str`].
+    pub action: String,
+    /// To what: an account's name, a token's id or a path.
+    pub subject: String,
+    /// The new values, as a JSON object.
+    pub details: serde_json::Value,
+}
