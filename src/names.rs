@@ -169,6 +169,56 @@ pub fn strip_dot_git(name: &str) -> &str {
     }
 }
 
+/// Which refs a token may push to: a full ref name, or one with a `*` that stands for any characters, slashes too, as in
+/// a refspec (gitglossary).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefPattern(String);
+
+/// Why a text is no [`RefPattern`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a ref pattern is a full ref name, such as 'refs/heads/main', and may hold one '*', as in 'refs/heads/ci/*'"
+)]
+pub struct RefPatternError;
+
+impl RefPattern {
+    /// Longest pattern, in bytes.
+    pub const BYTES_MAX: usize = 256;
+
+    /// Parses a pattern; it begins with `refs/`.
+    ///
+    /// # Errors
+    ///
+    /// When no ref can have such a name.
+    pub fn parse(text: &str) -> Result<Self, RefPatternError> {
+        // Only the pattern may hold what no ref name may, and only once.
+        let example = text.replacen('*', "x", 1);
+        let is_name = gix_validate::reference::name(example.as_str().into()).is_ok();
+        if text.len() > Self::BYTES_MAX || !text.starts_with("refs/") || !is_name {
+            return Err(RefPatternError);
+        }
+        Ok(RefPattern(text.to_owned()))
+    }
+
+    /// Whether the full ref name `name` is meant.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        match self.0.split_once('*') {
+            None => self.0.as_bytes() == name,
+            Some((before, after)) => {
+                name.len() >= before.len() + after.len()
+                    && name.starts_with(before.as_bytes())
+                    && name.ends_with(after.as_bytes())
+            }
+        }
+    }
+}
+
+impl fmt::Display for RefPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a right is given on: the whole server, a collection, a project or one repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccessPath {
@@ -301,5 +351,34 @@ mod tests {
             ["", "c", "c/p", "c/p/r"].map(str::to_owned)
         );
         assert_eq!(AccessPath::parse("C/P/R.git").unwrap().key(), "c/p/r");
+    }
+
+    #[test]
+    fn a_ref_pattern_means_its_refs_and_no_others() {
+        let matches =
+            |pattern: &str, name: &str| RefPattern::parse(pattern).unwrap().matches(name.as_bytes());
+        assert!(matches("refs/heads/main", "refs/heads/main"));
+        assert!(!matches("refs/heads/main", "refs/heads/main2"));
+        assert!(matches("refs/heads/ci/*", "refs/heads/ci/a/b"));
+        assert!(!matches("refs/heads/ci/*", "refs/heads/ci"));
+        assert!(matches("refs/heads/*-rc", "refs/heads/1-rc"));
+        assert!(
+            !matches("refs/heads/a*a", "refs/heads/a"),
+            "the halves do not overlap"
+        );
+        for text in [
+            "",
+            "*",
+            "main",
+            "heads/main",
+            "refs/heads/**",
+            "refs/*/*",
+            "refs/heads/a..b",
+            "refs/heads/a b",
+            "refs/",
+        ] {
+            assert!(RefPattern::parse(text).is_err(), "{text}");
+        }
+        assert!(RefPattern::parse(&format!("refs/heads/{}", "a".repeat(300))).is_err());
     }
 }

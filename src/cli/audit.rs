@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table};
-use crate::store::{Actor, AuditEvent};
+use crate::store::{Actor, AuditEvent, Requester, TokenId};
 
 /// What can be done with the audit trail.
 #[derive(Debug, Subcommand)]
@@ -46,16 +46,20 @@ pub(super) fn run(command: AuditCommand, common: &CommonArgs, console: &mut Cons
 }
 
 fn to_json(event: &AuditEvent) -> Value {
-    let (actor, account) = match &event.actor {
-        Actor::Account(name) => ("account", Some(name)),
-        Actor::CommandLine => ("command line", None),
-        Actor::Server => ("server", None),
+    let nobody = Requester::default();
+    let (actor, requester) = match &event.actor {
+        Actor::Client(requester) => ("client", requester),
+        Actor::CommandLine => ("command line", &nobody),
+        Actor::Server => ("server", &nobody),
     };
     json!({
         "id": event.id,
         "at": event.at.to_string(),
         "actor": actor,
-        "account": account,
+        "account": requester.account,
+        "token": requester.token.as_ref().map(TokenId::as_str),
+        "address": requester.address.map(|address| address.to_string()),
+        "agent": requester.agent,
         "action": event.action,
         "subject": event.subject,
         "details": event.details,

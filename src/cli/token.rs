@@ -8,7 +8,7 @@ use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, minute};
 use crate::auth::scope;
 use crate::auth::token::{self, CreateToken, PlainToken, UpdateToken};
-use crate::store::{Actor, Store, Token, TokenId, TokenIdError};
+use crate::store::{Actor, Store, Token, TokenId, TokenIdError, TokenLimits};
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
@@ -123,6 +123,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
                 name: &name,
                 scopes: &scope.join(" "),
                 expires_at,
+                limits: &TokenLimits::NONE,
             };
             let (token, plain) = token::create(&store, &actor, &new)?;
             print_once(&token, &plain, console)?;
@@ -142,6 +143,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
                 name: name.as_deref(),
                 scopes: scopes.as_deref(),
                 expires_at,
+                limits: None,
             };
             let token = token::update(&common.open_store()?, &actor, &id, &change)?;
             console.note(&describe(&token));

@@ -4,13 +4,12 @@
 //! behind the bridge. All methods block and run where that is allowed.
 
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
 
 use super::error::HttpError;
-use crate::auth::{Fetch, Gate, Grant, Principal, Push};
+use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push};
 use crate::interrupt::Interrupt;
 use crate::limits::{FetchLimits, PushLimits};
 use crate::names::RepoPath;
@@ -36,7 +35,7 @@ pub trait Backend: Send + Sync + 'static {
     fn authenticate(
         &self,
         authorization: Option<&[u8]>,
-        client: IpAddr,
+        client: Client,
     ) -> Result<Self::Principal, HttpError>;
 
     /// Notes in the log who asks.
@@ -182,7 +181,7 @@ impl Backend for Patgate {
     type Fetch = Granted<Fetch>;
     type Push = Granted<Push>;
 
-    fn authenticate(&self, authorization: Option<&[u8]>, client: IpAddr) -> Result<Principal, HttpError> {
+    fn authenticate(&self, authorization: Option<&[u8]>, client: Client) -> Result<Principal, HttpError> {
         self.gate
             .authenticate(authorization, client)
             .map_err(HttpError::from)
@@ -272,11 +271,13 @@ impl PushAccess for Granted<Push> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::auth::{Options, token};
     use crate::names::AccessPath;
     use crate::repository::registry::{self, CreateOptions};
-    use crate::store::{Actor, DATABASE_FILE, NewAccount, Role, Store};
+    use crate::store::{Actor, DATABASE_FILE, NewAccount, Role, Store, TokenLimits};
 
     #[test]
     fn one_url_means_the_same_repository_to_fetches_and_pushes() {
@@ -309,12 +310,16 @@ mod tests {
             name: "laptop",
             scopes: "vso.code_write",
             expires_at: token::parse_expiry("1d", jiff::Timestamp::now()).unwrap(),
+            limits: &TokenLimits::NONE,
         };
         let (_, plain) = token::create(&store, &Actor::CommandLine, &new).unwrap();
         let patgate = Patgate::new(Gate::new(store.clone(), Options::default()), repositories);
         let bearer = format!("Bearer {}", plain.expose());
         let principal = patgate
-            .authenticate(Some(bearer.as_bytes()), [127, 0, 0, 1].into())
+            .authenticate(
+                Some(bearer.as_bytes()),
+                Client::from(IpAddr::from([127, 0, 0, 1])),
+            )
             .unwrap();
         let fetch = || {
             let opened = patgate.open_fetch(&principal, &candidates);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response};
 
@@ -23,6 +23,7 @@ use super::permits::Permit;
 use super::request_body::{self, Encoding};
 use super::router::{GitRequest, ServiceParameter};
 use super::{App, Settings, headers};
+use crate::auth;
 use crate::interrupt::Interrupt;
 use crate::names::RepoPath;
 use crate::protocol::{Service, Version};
@@ -221,7 +222,9 @@ impl<B: Backend> Exchange<'_, B> {
         let place = place.map_err(|error| HttpError::internal(format_args!("the gate: {error}")))?;
         let backend = Arc::clone(&self.app.backend);
         let authorization = authorization(&self.parts.headers);
-        let (client, record) = (self.client.address, Arc::clone(&self.record));
+        let agent = self.parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+        let client = auth::Client::new(self.client.address, agent);
+        let record = Arc::clone(&self.record);
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
             let principal =

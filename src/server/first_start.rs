@@ -15,7 +15,7 @@ use crate::names::{self, RepoPath};
 use crate::repository::registry::CreateOptions;
 use crate::repository::{self, Repositories};
 use crate::secret::Secret;
-use crate::store::{self, Actor, NewAccount, Store};
+use crate::store::{self, Actor, NewAccount, Store, TokenLimits};
 
 /// The administrator's name.
 pub const ADMIN: &str = "admin";
@@ -185,6 +185,7 @@ fn make_token(store: &Store) -> Result<Secret, Error> {
         name: TOKEN_NAME,
         scopes: TOKEN_SCOPE,
         expires_at,
+        limits: &TokenLimits::NONE,
     };
     let (_, plain) = token::create(store, &Actor::Server, &new)?;
     Ok(Secret::new(plain.expose().to_owned()))

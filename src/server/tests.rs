@@ -1,7 +1,6 @@
 //! Real sockets before a backend of the tests' own.
 
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::auth;
 use crate::http::backend::{FetchAccess, PushAccess};
 use crate::http::error::HttpError;
 use crate::http::{Capacity, GATE_AT_ONCE, Settings};
@@ -89,7 +89,7 @@ impl Backend for Double {
     type Fetch = Access;
     type Push = Access;
 
-    fn authenticate(&self, authorization: Option<&[u8]>, _client: IpAddr) -> Result<(), HttpError> {
+    fn authenticate(&self, authorization: Option<&[u8]>, _client: auth::Client) -> Result<(), HttpError> {
         match authorization {
             Some(b"Bearer ok") => Ok(()),
             Some(b"Bearer wait") => {

@@ -9,6 +9,15 @@ use super::*;
 
 const CLI: Actor = Actor::CommandLine;
 
+fn root() -> Actor {
+    Actor::Client(Requester {
+        account: Some("root".to_owned()),
+        token: Some(token_id("ABCDabcd")),
+        address: Some([192, 0, 2, 1].into()),
+        agent: Some("git/2.47.3".to_owned()),
+    })
+}
+
 struct Fixture {
     store: Store,
     path: PathBuf,
@@ -53,6 +62,7 @@ impl Fixture {
             name: "laptop",
             scopes: "vso.code",
             expires_at: in_an_hour(),
+            limits: &TokenLimits::default(),
         };
         self.store.create_token(&CLI, &new)
     }
@@ -526,9 +536,7 @@ fn every_change_leaves_one_event_of_its_own() {
     f.store
         .set_password(&CLI, "bob", &PasswordHash::new("$argon2id$x".to_owned()), false)
         .unwrap();
-    f.store
-        .delete_account(&Actor::Account("root".to_owned()), "bob")
-        .unwrap();
+    f.store.delete_account(&root(), "bob").unwrap();
     f.store
         .record_event(
             &Actor::Server,
@@ -559,7 +567,7 @@ fn every_change_leaves_one_event_of_its_own() {
         ]
     );
     let actors: Vec<Actor> = events.iter().take(3).map(|event| event.actor.clone()).collect();
-    assert_eq!(actors, [Actor::Server, Actor::Account("root".to_owned()), CLI]);
+    assert_eq!(actors, [Actor::Server, root(), CLI]);
     let ids: HashSet<i64> = events.iter().map(|event| event.id).collect();
     assert_eq!(ids.len(), events.len());
     assert!(
@@ -695,4 +703,48 @@ fn nothing_that_is_kept_prints_a_digest_or_a_password() {
         !printed.contains("argon2id") && !printed.contains("65"),
         "{printed}"
     );
+}
+
+#[test]
+fn the_limits_of_a_token_are_kept_and_replaced_as_a_whole() {
+    let f = fixture();
+    let limits = TokenLimits {
+        paths: vec![AccessPath::parse("C/P").unwrap()],
+        refs: vec![crate::names::RefPattern::parse("refs/heads/ci/*").unwrap()],
+        networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+    };
+    let bob = f.account("bob");
+    let new = NewToken {
+        id: &token_id("AAAAAAAA"),
+        hash: &hash("AAAAAAAA"),
+        account: bob.id,
+        name: "ci",
+        scopes: "vso.code",
+        expires_at: in_an_hour(),
+        limits: &limits,
+    };
+    assert_eq!(f.store.create_token(&CLI, &new).unwrap().limits, limits);
+    assert_eq!(f.event().details["limits"], limits.to_json());
+    let change = |limits| TokenChange {
+        limits,
+        ..TokenChange::default()
+    };
+    let unchanged = f.store.update_token(&CLI, new.id, &change(None)).unwrap();
+    assert_eq!(unchanged.limits, limits);
+    let before = f.store.generation().unwrap();
+    let free = f
+        .store
+        .update_token(&CLI, new.id, &change(Some(&TokenLimits::NONE)))
+        .unwrap();
+    assert!(free.limits.is_empty());
+    assert_ne!(f.store.generation().unwrap(), before);
+}
+
+#[test]
+fn an_event_tells_by_which_token_and_from_where() {
+    let f = fixture();
+    f.store
+        .record_event(&root(), AuditAction::RepositoryCreate, "C/P/R", &json!({}))
+        .unwrap();
+    assert_eq!(f.event().actor, root());
 }

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use records::{
     Access, Account, AccountId, Actor, AuditAction, AuditEvent, EVERYONE, LABEL_BYTES_MAX, LabelError,
-    NewAccount, NewToken, PasswordHash, Role, RoleError, TOKEN_ID_BYTES, Token, TokenChange, TokenHash,
-    TokenId, TokenIdError, TokenUse, check_label, is_invisible,
+    NewAccount, NewToken, PasswordHash, Requester, Role, RoleError, TOKEN_ID_BYTES, Token, TokenChange,
+    TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, RepoPath};

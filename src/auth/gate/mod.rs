@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use super::client::Client;
 use super::clock::Clock;
 use super::credential;
 use super::grant::{Fetch, Grant, Push};
@@ -17,7 +18,7 @@ use super::scope::{Operation, Scopes};
 use super::throttle::{self, Throttle};
 use super::token::PlainToken;
 use crate::names::RepoPath;
-use crate::store::{Account, AccountId, Role, Store, Token, TokenHash, TokenId, TokenUse};
+use crate::store::{Account, AccountId, Actor, Requester, Role, Store, Token, TokenHash, TokenId, TokenUse};
 
 /// Verified tokens that are kept in memory at most.
 const TOKENS_COUNT_MAX: usize = 4096;
@@ -42,17 +43,37 @@ pub struct Options {
 
 /// Who is asking: the owner of a live token, or an anonymous reader.
 #[derive(Clone)]
-pub struct Principal(Option<Arc<Verified>>);
+pub struct Principal {
+    verified: Option<Arc<Verified>>,
+    client: Client,
+}
 
 impl Principal {
     /// Name of the account; None for an anonymous reader.
     pub fn account(&self) -> Option<&str> {
-        self.0.as_deref().map(|verified| verified.account.as_str())
+        self.verified.as_deref().map(|verified| verified.account.as_str())
     }
 
     /// Public id of the token; None for an anonymous reader.
     pub fn token_id(&self) -> Option<&str> {
-        self.0.as_deref().map(|verified| verified.token_id.as_str())
+        self.verified
+            .as_deref()
+            .map(|verified| verified.token_id.as_str())
+    }
+
+    /// Where the request came from.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Who the audit trail says it was.
+    pub fn actor(&self) -> Actor {
+        Actor::Client(Requester {
+            account: self.account().map(str::to_owned),
+            token: self.verified.as_deref().map(|verified| verified.token_id.clone()),
+            address: Some(self.client.address),
+            agent: self.client.agent.as_deref().map(str::to_owned),
+        })
     }
 }
 
@@ -180,10 +201,19 @@ impl Gate {
     /// # Blocking
     ///
     /// Microseconds for a token that is known; else the database is read.
-    pub fn authenticate(&self, authorization: Option<&[u8]>, client: IpAddr) -> Result<Principal, Refusal> {
+    pub fn authenticate(
+        &self,
+        authorization: Option<&[u8]>,
+        client: impl Into<Client>,
+    ) -> Result<Principal, Refusal> {
+        let client = client.into();
+        let address = client.address;
         let Some(authorization) = authorization else {
             return if self.0.options.allow_anonymous_read {
-                Ok(Principal(None))
+                Ok(Principal {
+                    verified: None,
+                    client,
+                })
             } else {
                 Err(Refusal::CredentialMissing)
             };
@@ -196,7 +226,7 @@ impl Gate {
             .ok()
             .and_then(|hash| lock(&self.0.tokens).get(hash).cloned());
         if known.is_none()
-            && let Some(wait) = self.0.throttle.wait(client, self.0.options.clock.elapsed())
+            && let Some(wait) = self.0.throttle.wait(address, self.0.options.clock.elapsed())
         {
             return Err(Refusal::Throttled { wait });
         }
@@ -204,11 +234,14 @@ impl Gate {
             .and_then(|hash| self.verify(&hash, known))
             .inspect_err(|refusal| {
                 if refusal.kind() == RefusalKind::Unauthorized {
-                    self.0.throttle.fail(client, self.0.options.clock.elapsed());
+                    self.0.throttle.fail(address, self.0.options.clock.elapsed());
                 }
             })?;
-        self.note_use(&verified, client);
-        Ok(Principal(Some(verified)))
+        self.note_use(&verified, address);
+        Ok(Principal {
+            verified: Some(verified),
+            client,
+        })
     }
 
     /// Decides whether `principal` may fetch. `located` is the repository as it is spelled on disk, None where there is
@@ -250,7 +283,7 @@ impl Gate {
         operation: Operation,
         needs: Role,
     ) -> Result<Grant<Op>, Refusal> {
-        let Some(verified) = &principal.0 else {
+        let Some(verified) = &principal.verified else {
             return self.authorize_anonymous(located, needs);
         };
         let verified = self.verify(&verified.hash, Some(Arc::clone(verified)))?;
@@ -371,7 +404,7 @@ impl Gate {
         let used = TokenUse {
             id: verified.token_id.clone(),
             at: now,
-            from: client.to_canonical(),
+            from: client,
         };
         if moved.is_ok() && !self.0.recorder.record(used) {
             verified.noted_at.store(noted_at, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::*;
 use crate::auth::token::{self, CreateToken, UpdateToken, expiry_in_days};
 use crate::names::AccessPath;
-use crate::store::{Actor, DATABASE_FILE, NewAccount, TokenChange};
+use crate::store::{Actor, DATABASE_FILE, NewAccount, TokenChange, TokenLimits};
 
 const CLI: Actor = Actor::CommandLine;
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -60,6 +60,7 @@ impl Fixture {
             name: "laptop",
             scopes,
             expires_at,
+            limits: &TokenLimits::NONE,
         };
         let (token, plain) = token::create(&self.elsewhere, &CLI, &new).unwrap();
         (token.id, plain)
@@ -423,7 +424,7 @@ fn a_throttled_address_still_gets_in_with_a_token_that_was_seen_alive() {
     f.authenticate(&seen).unwrap();
     refused(f.authenticate(&unseen), 429);
     f.gate
-        .authenticate(Some(&bearer(unseen.expose())), [192, 0, 2, 2].into())
+        .authenticate(Some(&bearer(unseen.expose())), IpAddr::from([192, 0, 2, 2]))
         .unwrap();
     refused(f.gate.authenticate(None, CLIENT), 401);
     // A change elsewhere voids the entry, not the memory that it was alive.
@@ -477,7 +478,7 @@ fn a_use_is_written_once_a_minute_with_its_address() {
     f.gate
         .authenticate(
             Some(&bearer(plain.expose())),
-            "::ffff:198.51.100.7".parse().unwrap(),
+            "::ffff:198.51.100.7".parse::<IpAddr>().unwrap(),
         )
         .unwrap();
     assert_eq!(last_used(), (first + 60, [198, 51, 100, 7].into()));

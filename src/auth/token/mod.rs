@@ -15,7 +15,9 @@ use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::scope::{ScopeError, Scopes};
-use crate::store::{self, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId};
+use crate::store::{
+    self, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenLimits,
+};
 
 /// What every token begins with.
 pub const PREFIX: &str = "pgt_";
@@ -212,6 +214,8 @@ pub struct CreateToken<'a> {
     pub scopes: &'a str,
     /// The end; see [`parse_expiry`] and [`expiry_in_days`].
     pub expires_at: Timestamp,
+    /// What it is limited to besides.
+    pub limits: &'a TokenLimits,
 }
 
 /// Makes a token for an account and keeps its digest. This is the only time that its text is there.
@@ -244,6 +248,7 @@ pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(To
                 name: new.name,
                 scopes: &scopes.to_string(),
                 expires_at: new.expires_at,
+                limits: new.limits,
             },
         );
         match kept {
@@ -264,6 +269,8 @@ pub struct UpdateToken<'a> {
     pub scopes: Option<&'a str>,
     /// A new end.
     pub expires_at: Option<Timestamp>,
+    /// New limits, which replace the old ones.
+    pub limits: Option<&'a TokenLimits>,
 }
 
 /// Changes a token that is neither revoked nor expired. The change holds from the next request on.
@@ -285,6 +292,7 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
         name: change.name,
         scopes: scopes.as_deref(),
         expires_at: change.expires_at,
+        limits: change.limits,
     };
     Ok(store.update_token(actor, id, &change)?)
 }

@@ -34,6 +34,7 @@ fn create_for_bob(store: &Store) -> (Token, PlainToken) {
             name: "laptop",
             scopes: "vso.code",
             expires_at,
+            limits: &TokenLimits::NONE,
         },
     )
     .unwrap()
@@ -219,6 +220,7 @@ fn a_token_is_not_made_of_what_makes_no_sense() {
                 name,
                 scopes,
                 expires_at,
+                limits: &TokenLimits::NONE,
             },
         )
         .unwrap_err()

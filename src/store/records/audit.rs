@@ -1,14 +1,30 @@
 //! The audit trail: who did what, when.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
+
+use super::TokenId;
+
+/// Who asked the server for something, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requester {
+    /// The account's name; None for somebody without a credential.
+    pub account: Option<String>,
+    /// The token that proved it, if one did.
+    pub token: Option<TokenId>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+    /// The `User-Agent` of the request, cut to a bounded length; a claim of the client.
+    pub agent: Option<String>,
+}
 
 /// Who changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// An account, by name.
-    Account(String),
+    /// Somebody who asked the server for it.
+    Client(Requester),
     /// Somebody with access to the data directory.
     CommandLine,
     /// patgate itself, such as on its first start.
@@ -18,7 +34,7 @@ pub enum Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Actor::Account(name) => f.write_str(name),
+            Actor::Client(requester) => f.write_str(requester.account.as_deref().unwrap_or("anonymous")),
             Actor::CommandLine => f.write_str("command line"),
             Actor::Server => f.write_str("server"),
         }

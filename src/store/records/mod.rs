@@ -11,8 +11,10 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-pub use audit::{Actor, AuditAction, AuditEvent};
-pub use token::{NewToken, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenIdError, TokenUse};
+pub use audit::{Actor, AuditAction, AuditEvent, Requester};
+pub use token::{
+    NewToken, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse,
+};
 
 use crate::names::AccessPath;
 

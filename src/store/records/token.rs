@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use super::AccountId;
+use crate::names::{AccessPath, RefPattern, RepoPath};
 
 /// The SHA-256 of a whole token, which is all that is kept of it. Compares in constant time.
 #[derive(Clone, Copy)]
@@ -82,6 +85,80 @@ impl fmt::Display for TokenId {
     }
 }
 
+/// What a token is limited to, beyond its scopes and its owner's rights. An empty list limits nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenLimits {
+    /// Collections, projects and repositories that it opens.
+    pub paths: Vec<AccessPath>,
+    /// Refs that it may push to.
+    pub refs: Vec<RefPattern>,
+    /// Networks that it may be used from.
+    pub networks: Vec<IpNet>,
+}
+
+impl TokenLimits {
+    /// No limits.
+    pub const NONE: TokenLimits = TokenLimits {
+        paths: Vec::new(),
+        refs: Vec::new(),
+        networks: Vec::new(),
+    };
+
+    /// Entries of each list at most.
+    pub const EACH_COUNT_MAX: usize = 100;
+
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.refs.is_empty() && self.networks.is_empty()
+    }
+
+    /// Whether it opens `repository`.
+    pub fn allow_path(&self, repository: &RepoPath) -> bool {
+        self.paths.is_empty() || {
+            let above = AccessPath::keys_above(repository);
+            self.paths.iter().any(|path| above.contains(&path.key()))
+        }
+    }
+
+    /// Whether it may push to the ref of this full name.
+    pub fn allow_ref(&self, name: &[u8]) -> bool {
+        self.refs.is_empty() || self.refs.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Whether it may be used from `address`.
+    pub fn allow_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// The limits as the JSON object that is kept, listed and sent: `paths`, `refs` and `networks`, arrays of strings.
+    pub fn to_json(&self) -> Value {
+        fn strings<T: fmt::Display>(items: &[T]) -> Value {
+            items.iter().map(ToString::to_string).collect()
+        }
+        json!({
+            "paths": strings(&self.paths),
+            "refs": strings(&self.refs),
+            "networks": strings(&self.networks),
+        })
+    }
+
+    /// Reads what [`TokenLimits::to_json`] wrote; None if anything of it cannot be read, because half of the limits
+    /// would be none.
+    pub(in crate::store) fn from_json(text: &str) -> Option<TokenLimits> {
+        fn list<T>(value: &Value, field: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+            let items = value.get(field)?.as_array()?;
+            items.iter().map(|item| parse(item.as_str()?)).collect()
+        }
+        let value: Value = serde_json::from_str(text).ok()?;
+        Some(TokenLimits {
+            paths: list(&value, "paths", |text| AccessPath::parse(text).ok())?,
+            refs: list(&value, "refs", |text| RefPattern::parse(text).ok())?,
+            networks: list(&value, "networks", |text| text.parse().ok())?,
+        })
+    }
+}
+
 /// A token to be kept.
 #[derive(Debug)]
 pub struct NewToken<'a> {
@@ -97,6 +174,8 @@ pub struct NewToken<'a> {
     pub scopes: &'a str,
     /// The first moment at which it opens nothing any more.
     pub expires_at: Timestamp,
+    /// What it is limited to besides.
+    pub limits: &'a TokenLimits,
 }
 
 /// Everything about a token but its secret.
@@ -114,12 +193,22 @@ pub struct Token {
     pub created_at: Timestamp,
     /// The first moment at which it opens nothing any more.
     pub expires_at: Timestamp,
+    /// What it is limited to besides.
+    pub limits: TokenLimits,
+    /// When it got its present secret, if that is not its first.
+    pub rotated_at: Option<Timestamp>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// Why it was revoked, if it was and somebody said.
+    pub revoked_because: Option<String>,
     /// When it last opened something; up to a minute late.
     pub last_used_at: Option<Timestamp>,
     /// The address that it was last used from.
     pub last_used_from: Option<IpAddr>,
+    /// The `User-Agent` that it was last used with; a claim of the client.
+    pub last_used_with: Option<String>,
+    /// What it was last used for, such as `fetch DefaultCollection/Web/Web`.
+    pub last_used_for: Option<String>,
 }
 
 /// What to change about a token; None leaves a field as it is.
@@ -131,6 +220,8 @@ pub struct TokenChange<'a> {
     pub scopes: Option<&'a str>,
     /// A new end.
     pub expires_at: Option<Timestamp>,
+    /// New limits, which replace the old ones.
+    pub limits: Option<&'a TokenLimits>,
 }
 
 /// One use of a token.

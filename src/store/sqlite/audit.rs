@@ -1,10 +1,10 @@
 //! The audit trail.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use serde_json::Value;
 
 use super::{Sqlite, now, time};
-use crate::store::{Actor, AuditAction, AuditEvent, Error};
+use crate::store::{Actor, AuditAction, AuditEvent, Error, Requester, TokenId};
 
 /// Adds an event to the transaction whose change it tells of.
 pub(super) fn record(
@@ -14,16 +14,29 @@ pub(super) fn record(
     subject: &str,
     details: &Value,
 ) -> Result<(), Error> {
-    let (kind, account) = match actor {
-        Actor::Account(name) => ("account", Some(name.as_str())),
-        Actor::CommandLine => ("command line", None),
-        Actor::Server => ("server", None),
+    let nobody = Requester::default();
+    let (kind, requester) = match actor {
+        Actor::Client(requester) => ("client", requester),
+        Actor::CommandLine => ("command line", &nobody),
+        Actor::Server => ("server", &nobody),
     };
     transaction
         .prepare_cached(
-            "INSERT INTO audit_events (at, actor, account, action, subject, details) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO audit_events (at, actor, account, token_id, address, agent, action, subject, subject_key, details) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
-        .execute(params![now(), kind, account, action.as_str(), subject, details.to_string()])?;
+        .execute(params![
+            now(),
+            kind,
+            requester.account,
+            requester.token.as_ref().map(TokenId::as_str),
+            requester.address.map(|address| address.to_string()),
+            requester.agent,
+            action.as_str(),
+            subject,
+            subject.to_lowercase(),
+            details.to_string()
+        ])?;
     Ok(())
 }
 
@@ -43,31 +56,49 @@ impl Sqlite {
     }
 }
 
+/// The columns that [`from_row`] reads.
+const COLUMNS: &str = "id, at, actor, account, token_id, address, agent, action, subject, details";
+
 fn list(connection: &Connection, count_max: u32) -> Result<Vec<AuditEvent>, Error> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, at, actor, account, action, subject, details FROM audit_events ORDER BY id DESC LIMIT ?1",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM audit_events ORDER BY id DESC LIMIT ?1"
+    ))?;
     let mut rows = statement.query([count_max])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        let actor = match (
-            row.get::<_, String>(2)?.as_str(),
-            row.get::<_, Option<String>>(3)?,
-        ) {
-            ("account", Some(name)) => Actor::Account(name),
-            ("command line", _) => Actor::CommandLine,
-            ("server", _) => Actor::Server,
-            _ => return Err(Error::Corrupt("an audit event")),
-        };
-        let details: String = row.get(6)?;
-        events.push(AuditEvent {
-            id: row.get(0)?,
-            at: time(row.get(1)?)?,
-            actor,
-            action: row.get(4)?,
-            subject: row.get(5)?,
-            details: serde_json::from_str(&details).map_err(|_| Error::Corrupt("an audit event"))?,
-        });
+        events.push(from_row(row)?);
     }
     Ok(events)
+}
+
+fn from_row(row: &Row<'_>) -> Result<AuditEvent, Error> {
+    let corrupt = || Error::Corrupt("an audit event");
+    let actor = match row.get::<_, String>(2)?.as_str() {
+        "client" => Actor::Client(Requester {
+            account: row.get(3)?,
+            token: row
+                .get::<_, Option<String>>(4)?
+                .map(|id| id.parse())
+                .transpose()
+                .map_err(|_| corrupt())?,
+            address: row
+                .get::<_, Option<String>>(5)?
+                .map(|address| address.parse())
+                .transpose()
+                .map_err(|_| corrupt())?,
+            agent: row.get(6)?,
+        }),
+        "command line" => Actor::CommandLine,
+        "server" => Actor::Server,
+        _ => return Err(corrupt()),
+    };
+    let details: String = row.get(9)?;
+    Ok(AuditEvent {
+        id: row.get(0)?,
+        at: time(row.get(1)?)?,
+        actor,
+        action: row.get(7)?,
+        subject: row.get(8)?,
+        details: serde_json::from_str(&details).map_err(|_| corrupt())?,
+    })
 }

@@ -20,7 +20,10 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::Error;
 
 /// What brings a database from one version to the next; `user_version` counts how many of them were applied.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_token_life.sql"),
+];
 
 /// How long a statement waits for another process. A command line that writes needs milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -249,7 +252,7 @@ mod tests {
                 error,
                 Error::NewerSchema {
                     found: 99,
-                    known: 1,
+                    known: 2,
                     ..
                 }
             ),
@@ -343,5 +346,32 @@ mod tests {
         });
         assert!(outcome.is_err());
         assert!(database.audit_events(10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_its_tokens_and_its_trail() {
+        let (_directory, path) = in_directory();
+        prepare_file(&path).unwrap();
+        let old = connect(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO accounts VALUES (1, 'Bob', 'bob', NULL, 0, 0, 0, 1);
+             INSERT INTO tokens VALUES ('AAAAAAAA', zeroblob(32), 1, 'laptop', 'vso.code', 1, 2, NULL, NULL, NULL);
+             INSERT INTO audit_events VALUES (7, 1, 'account', 'Bob', 'token.create', 'AAAAAAAA', '{}');
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let database = Sqlite::open(&path).unwrap();
+        let tokens = database.tokens(None).unwrap();
+        assert_eq!(tokens.len(), 1);
+        assert!(tokens[0].limits.is_empty());
+        let events = database.audit_events(10).unwrap();
+        assert_eq!((events[0].id, events[0].actor.to_string()), (7, "Bob".to_owned()));
+        let version: i64 = connect(&path)
+            .unwrap()
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, 2);
     }
 }

@@ -6,14 +6,15 @@ use serde_json::{Map, Value, json};
 
 use super::{Sqlite, accounts, audit, now, time};
 use crate::store::{
-    Account, Actor, AuditAction, Error, NewToken, Token, TokenChange, TokenHash, TokenId, TokenUse,
-    check_label,
+    Account, Actor, AuditAction, Error, NewToken, Token, TokenChange, TokenHash, TokenId, TokenLimits,
+    TokenUse, check_label,
 };
 
 /// The columns that [`from_row`] reads, from the tables `tokens` and `accounts`.
 const COLUMNS: &str = "tokens.id, accounts.name, tokens.name, tokens.scopes, tokens.created_at, tokens.expires_at, \
-     tokens.revoked_at, tokens.last_used_at, tokens.last_used_from";
-const COLUMNS_COUNT: usize = 9;
+     tokens.limits, tokens.rotated_at, tokens.revoked_at, tokens.revoked_because, \
+     tokens.last_used_at, tokens.last_used_from, tokens.last_used_with, tokens.last_used_for";
+const COLUMNS_COUNT: usize = 14;
 const TABLES: &str = "tokens JOIN accounts ON accounts.id = tokens.account_id";
 
 /// Seconds within which a further use of a token is not written again.
@@ -31,11 +32,19 @@ fn from_row(row: &Row<'_>) -> Result<Token, Error> {
         scopes: row.get(3)?,
         created_at: time(row.get(4)?)?,
         expires_at: time(row.get(5)?)?,
-        revoked_at: optional_time(6)?,
-        last_used_at: optional_time(7)?,
+        limits: match row.get::<_, Option<String>>(6)? {
+            None => TokenLimits::default(),
+            Some(json) => TokenLimits::from_json(&json).ok_or(Error::Corrupt("the limits of a token"))?,
+        },
+        rotated_at: optional_time(7)?,
+        revoked_at: optional_time(8)?,
+        revoked_because: row.get(9)?,
+        last_used_at: optional_time(10)?,
         last_used_from: row
-            .get::<_, Option<String>>(8)?
+            .get::<_, Option<String>>(11)?
             .and_then(|address| address.parse().ok()),
+        last_used_with: row.get(12)?,
+        last_used_for: row.get(13)?,
     })
 }
 
@@ -53,6 +62,10 @@ fn require_unrevoked(connection: &Connection, id: &TokenId) -> Result<Token, Err
         return Err(Error::TokenRevoked { id: id.clone() });
     }
     Ok(token)
+}
+
+fn limits_column(limits: &TokenLimits) -> Option<String> {
+    (!limits.is_empty()).then(|| limits.to_json().to_string())
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
@@ -80,8 +93,8 @@ impl Sqlite {
         self.write(|transaction| {
             transaction
                 .execute(
-                    "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at, limits) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     params![
                         new.id.as_str(),
                         new.hash.as_bytes().as_slice(),
@@ -89,17 +102,23 @@ impl Sqlite {
                         new.name,
                         new.scopes,
                         now(),
-                        new.expires_at.as_second()
+                        new.expires_at.as_second(),
+                        limits_column(new.limits)
                     ],
                 )
                 .map_err(|error| taken(error, new.id))?;
             let token = require_unrevoked(transaction, new.id)?;
-            let details = json!({
+            let mut details = json!({
                 "account": token.account,
                 "name": token.name,
                 "scopes": token.scopes,
                 "expires_at": token.expires_at.to_string(),
             });
+            if !token.limits.is_empty()
+                && let Some(details) = details.as_object_mut()
+            {
+                details.insert("limits".to_owned(), token.limits.to_json());
+            }
             audit::record(
                 transaction,
                 actor,
@@ -239,12 +258,14 @@ impl Sqlite {
             further(transaction)?;
             transaction.execute(
                 "UPDATE tokens SET name = ifnull(?2, name), scopes = ifnull(?3, scopes), \
-                 expires_at = ifnull(?4, expires_at) WHERE id = ?1",
+                 expires_at = ifnull(?4, expires_at), limits = iif(?5, ?6, limits) WHERE id = ?1",
                 params![
                     id.as_str(),
                     change.name,
                     change.scopes,
-                    change.expires_at.map(Timestamp::as_second)
+                    change.expires_at.map(Timestamp::as_second),
+                    change.limits.is_some(),
+                    change.limits.and_then(limits_column)
                 ],
             )?;
             let after = require_unrevoked(transaction, id)?;
@@ -272,5 +293,9 @@ fn differences(before: &Token, after: &Token) -> Value {
     compare("name", &before.name, &after.name);
     compare("scopes", &before.scopes, &after.scopes);
     compare("expires_at", &before.expires_at, &after.expires_at);
+    if before.limits != after.limits {
+        let change = json!({ "from": before.limits.to_json(), "to": after.limits.to_json() });
+        changed.insert("limits".to_owned(), change);
+    }
     Value::Object(changed)
 }
