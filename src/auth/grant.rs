@@ -3,7 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::names::RepoPath;
+use crate::names::{RefPattern, RepoPath};
+use crate::store::{Actor, Requester};
 
 /// Reading a repository: `git fetch`, `git clone`.
 #[derive(Debug)]
@@ -16,17 +17,26 @@ pub enum Push {}
 /// Proof that the gate let a principal do `Op` on one repository. Only the gate can make one.
 pub struct Grant<Op> {
     repository: RepoPath,
-    account: Option<String>,
-    token_id: Option<String>,
+    terms: Terms,
     op: PhantomData<fn() -> Op>,
 }
 
+/// What the gate says along with a grant.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Terms {
+    /// Who asked, and how.
+    pub requester: Requester,
+    /// The refs that may be pushed to; empty for all.
+    pub refs: Vec<RefPattern>,
+    /// What the person behind the client should hear.
+    pub notice: Option<String>,
+}
+
 impl<Op> Grant<Op> {
-    pub(super) fn new(repository: RepoPath, account: Option<String>, token_id: Option<String>) -> Self {
+    pub(super) fn new(repository: RepoPath, terms: Terms) -> Self {
         Grant {
             repository,
-            account,
-            token_id,
+            terms,
             op: PhantomData,
         }
     }
@@ -38,12 +48,33 @@ impl<Op> Grant<Op> {
 
     /// Name of the account; None for an anonymous reader.
     pub fn account(&self) -> Option<&str> {
-        self.account.as_deref()
+        self.terms.requester.account.as_deref()
     }
 
     /// Public id of the token; None for an anonymous reader.
     pub fn token_id(&self) -> Option<&str> {
-        self.token_id.as_deref()
+        self.terms.requester.token.as_ref().map(|id| id.as_str())
+    }
+
+    /// Who the audit trail says it was.
+    pub fn actor(&self) -> Actor {
+        Actor::Client(self.terms.requester.clone())
+    }
+
+    /// Patterns of the refs that may be pushed to; empty for all.
+    pub fn refs(&self) -> &[RefPattern] {
+        &self.terms.refs
+    }
+
+    /// Whether the ref of this full name may be pushed to.
+    pub fn allows_ref(&self, name: &[u8]) -> bool {
+        self.terms.refs.is_empty() || self.terms.refs.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// A line that the person behind the client should read once an operation, such as that the token ends soon. It
+    /// holds no control characters.
+    pub fn notice(&self) -> Option<&str> {
+        self.terms.notice.as_deref()
     }
 }
 
@@ -51,8 +82,8 @@ impl<Op> fmt::Debug for Grant<Op> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grant")
             .field("repository", &self.repository)
-            .field("account", &self.account)
-            .field("token_id", &self.token_id)
+            .field("account", &self.account())
+            .field("token_id", &self.token_id())
             .finish()
     }
 }

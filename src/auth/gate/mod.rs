@@ -6,19 +6,21 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::client::Client;
 use super::clock::Clock;
 use super::credential;
-use super::grant::{Fetch, Grant, Push};
+use super::grant::{Fetch, Grant, Push, Terms};
 use super::last_used::Recorder;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::{Operation, Scopes};
 use super::throttle::{self, Throttle};
 use super::token::PlainToken;
 use crate::names::RepoPath;
-use crate::store::{Account, AccountId, Actor, Requester, Role, Store, Token, TokenHash, TokenId, TokenUse};
+use crate::store::{
+    Account, AccountId, Actor, Requester, Role, Store, Token, TokenHash, TokenId, TokenLimits, TokenUse,
+};
 
 /// Verified tokens that are kept in memory at most.
 const TOKENS_COUNT_MAX: usize = 4096;
@@ -29,6 +31,9 @@ const ROLES_COUNT_MAX: usize = 64;
 
 /// Seconds within which a further use of a token is not queued again.
 const USE_SECONDS: i64 = 60;
+
+/// Days before its end from which on a token's holder is told of it.
+const NOTICE_DAYS: i64 = 7;
 
 /// How the gate behaves.
 #[derive(Debug, Clone, Default)]
@@ -68,12 +73,7 @@ impl Principal {
 
     /// Who the audit trail says it was.
     pub fn actor(&self) -> Actor {
-        Actor::Client(Requester {
-            account: self.account().map(str::to_owned),
-            token: self.verified.as_deref().map(|verified| verified.token_id.clone()),
-            address: Some(self.client.address),
-            agent: self.client.agent.as_deref().map(str::to_owned),
-        })
+        Actor::Client(requester(self.verified.as_deref(), &self.client))
     }
 }
 
@@ -93,6 +93,7 @@ struct Verified {
     token_name: String,
     scopes: Scopes,
     expires_at: Timestamp,
+    limits: TokenLimits,
     account: String,
     account_id: AccountId,
     is_admin: bool,
@@ -284,7 +285,7 @@ impl Gate {
         needs: Role,
     ) -> Result<Grant<Op>, Refusal> {
         let Some(verified) = &principal.verified else {
-            return self.authorize_anonymous(located, needs);
+            return self.authorize_anonymous(&principal.client, located, needs);
         };
         let verified = self.verify(&verified.hash, Some(Arc::clone(verified)))?;
         let scope_too_small = || Refusal::ScopeTooSmall {
@@ -317,17 +318,22 @@ impl Gate {
                 needs,
             });
         }
-        let token_id = verified.token_id.as_str().to_owned();
-        Ok(Grant::new(
-            repository.clone(),
-            Some(verified.account.clone()),
-            Some(token_id),
-        ))
+        let terms = Terms {
+            requester: requester(Some(&verified), &principal.client),
+            refs: verified.limits.refs.clone(),
+            notice: self.expiry_notice(&verified),
+        };
+        Ok(Grant::new(repository.clone(), terms))
     }
 
     /// An anonymous reader may fetch what is public. Everything else is answered as if nothing had been asked for, so
     /// that nobody without a token learns which other repositories there are.
-    fn authorize_anonymous<Op>(&self, located: Option<&RepoPath>, needs: Role) -> Result<Grant<Op>, Refusal> {
+    fn authorize_anonymous<Op>(
+        &self,
+        client: &Client,
+        located: Option<&RepoPath>,
+        needs: Role,
+    ) -> Result<Grant<Op>, Refusal> {
         let repository = located
             .filter(|_| self.0.options.allow_anonymous_read)
             .ok_or(Refusal::CredentialMissing)?;
@@ -340,7 +346,13 @@ impl Gate {
             Arc::clone(&everyone)
         };
         match everyone.role_on(&self.0.store, None, repository)? {
-            Some(role) if role >= needs => Ok(Grant::new(repository.clone(), None, None)),
+            Some(role) if role >= needs => {
+                let terms = Terms {
+                    requester: requester(None, client),
+                    ..Terms::default()
+                };
+                Ok(Grant::new(repository.clone(), terms))
+            }
             _ => Err(Refusal::CredentialMissing),
         }
     }
@@ -388,6 +400,23 @@ impl Gate {
         Ok(verified)
     }
 
+    /// What the holder of a token should hear when it ends soon.
+    fn expiry_notice(&self, verified: &Verified) -> Option<String> {
+        let left = verified.expires_at.duration_since(self.0.options.clock.now());
+        if left > SignedDuration::from_hours(24 * NOTICE_DAYS) {
+            return None;
+        }
+        let when = match left.as_hours() / 24 {
+            0 => "in less than a day".to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        };
+        Some(format!(
+            "token '{}' expires {when}; rotate it with 'patgate token rotate {}'",
+            verified.token_name, verified.token_id
+        ))
+    }
+
     fn note_use(&self, verified: &Verified, client: IpAddr) {
         let now = self.0.options.clock.now();
         let noted_at = verified.noted_at.load(Ordering::Relaxed);
@@ -432,11 +461,21 @@ impl Verified {
             token_name: token.name,
             scopes: Scopes::parse_known(&token.scopes),
             expires_at: token.expires_at,
+            limits: token.limits,
             account: account.name,
             account_id: account.id,
             is_admin: account.is_admin,
             rights: Rights::new(generation),
         }
+    }
+}
+
+fn requester(verified: Option<&Verified>, client: &Client) -> Requester {
+    Requester {
+        account: verified.map(|verified| verified.account.clone()),
+        token: verified.map(|verified| verified.token_id.clone()),
+        address: Some(client.address),
+        agent: client.agent.as_deref().map(str::to_owned),
     }
 }
 

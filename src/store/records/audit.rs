@@ -58,6 +58,20 @@ pub enum AuditAction {
     AccountEnable,
     /// A password was set.
     AccountSetPassword,
+    /// An account gave up its alternate credential, or it was taken away.
+    AlternateCredentialRemove,
+    /// An account got an alternate credential, or a new one.
+    AlternateCredentialSet,
+    /// An address failed so often that it has to wait.
+    CredentialRefuse,
+    /// A fetch: what was asked for and how it ended.
+    GitFetch,
+    /// A push: which refs moved and how it ended.
+    GitPush,
+    /// A policy was taken back.
+    PolicyRemove,
+    /// A policy was set.
+    PolicySet,
     /// A repository was made.
     RepositoryCreate,
     /// A repository was deleted.
@@ -66,13 +80,31 @@ pub enum AuditAction {
     RepositoryImport,
     /// A repository got another name.
     RepositoryRename,
+    /// A repository got another default branch.
+    RepositoryUpdate,
+    /// A rule was made that revokes many tokens at once.
+    RevocationRuleCreate,
+    /// Such a rule was taken back.
+    RevocationRuleDelete,
+    /// Somebody signed in with the password of an account.
+    SignIn,
+    /// Somebody failed to sign in.
+    SignInRefuse,
     /// A token was made.
     TokenCreate,
+    /// A token came to its end.
+    TokenExpire,
+    /// A token was found where it should not be.
+    TokenLeak,
+    /// A known token was used for something that it does not open.
+    TokenRefuse,
+    /// A secret was used that a rotation had replaced.
+    TokenReuse,
     /// A token was revoked.
     TokenRevoke,
     /// A token got a new secret; the old one opens nothing any more.
     TokenRotate,
-    /// A token's name, scopes or end were changed.
+    /// A token's name, scopes, limits or end were changed.
     TokenUpdate,
 }
 
@@ -87,11 +119,27 @@ impl AuditAction {
             AuditAction::AccountDisable => "account.disable",
             AuditAction::AccountEnable => "account.enable",
             AuditAction::AccountSetPassword => "account.set-password",
+            AuditAction::AlternateCredentialRemove => "alternate-credential.remove",
+            AuditAction::AlternateCredentialSet => "alternate-credential.set",
+            AuditAction::CredentialRefuse => "credential.refuse",
+            AuditAction::GitFetch => "git.fetch",
+            AuditAction::GitPush => "git.push",
+            AuditAction::PolicyRemove => "policy.remove",
+            AuditAction::PolicySet => "policy.set",
             AuditAction::RepositoryCreate => "repository.create",
             AuditAction::RepositoryDelete => "repository.delete",
             AuditAction::RepositoryImport => "repository.import",
             AuditAction::RepositoryRename => "repository.rename",
+            AuditAction::RepositoryUpdate => "repository.update",
+            AuditAction::RevocationRuleCreate => "revocation-rule.create",
+            AuditAction::RevocationRuleDelete => "revocation-rule.delete",
+            AuditAction::SignIn => "account.sign-in",
+            AuditAction::SignInRefuse => "account.sign-in-refuse",
             AuditAction::TokenCreate => "token.create",
+            AuditAction::TokenExpire => "token.expire",
+            AuditAction::TokenLeak => "token.leak",
+            AuditAction::TokenRefuse => "token.refuse",
+            AuditAction::TokenReuse => "token.reuse",
             AuditAction::TokenRevoke => "token.revoke",
             AuditAction::TokenRotate => "token.rotate",
             AuditAction::TokenUpdate => "token.update",
