@@ -3,21 +3,19 @@
 //! Spec: gitformat-bundle(5), gitrepository-layout(5).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bstr::{BString, ByteSlice};
-use gix_hash::{ObjectId, oid};
-use gix_object::Kind;
+use gix_hash::ObjectId;
 
+use super::copy::{self, NoBases, copy};
 use super::enumerate::{Request, enumerate};
-use super::ingest::{self, Bases, Ingested, Progress};
-use super::write::{Options, write};
+use super::ingest::{self, Ingested, Progress};
 use super::{connectivity, fsck};
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
-use crate::repository::objects;
 use crate::repository::refs::{Head, RefChange, is_valid_name};
 use crate::repository::{self, Repository};
 
@@ -269,7 +267,7 @@ impl Source {
         }
     }
 
-    /// Sends all that the refs reach through a pipe: no second copy of the pack on disk.
+    /// Copies all that the refs reach.
     fn ingest_repository(
         &self,
         repository: &Repository,
@@ -288,40 +286,20 @@ impl Source {
             checks_blobs: false,
         };
         let list = enumerate(&mut objects, graph.as_deref(), &request, &mut |_| (), interrupt)?;
-        let pipe = |source| Error::Read {
-            path: PathBuf::from("pipe"),
-            source,
-        };
-        let (mut reader, writer) = io::pipe().map_err(pipe)?;
-        let how = Options {
-            thin: false,
-            ofs_delta: true,
-            compression: options.compression,
-        };
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(move || {
-                let mut out = BufWriter::with_capacity(64 << 10, writer);
-                let sent = write(&mut objects, &list, how, &mut out, &mut |_| (), interrupt);
-                sent.and_then(|_| io::Write::flush(&mut out).map_err(super::Error::Write))
-            });
-            let taken = ingest::ingest(&mut reader, dir, &mut NoBases, options, progress, interrupt);
-            drop(reader);
-            match (sender.join(), taken) {
-                (_, Ok(pack)) => Ok(pack),
-                // What broke the sending is the cause; that the pack then ended early follows from it.
-                (Ok(Err(err)), Err(_)) if !matches!(err, super::Error::Write(_)) => Err(err.into()),
-                (_, Err(err)) => Err(err.into()),
-            }
-        })
+        Ok(copy(&mut objects, &list, dir, options, progress, interrupt)?)
     }
 }
 
-/// For packs that hold all their bases.
-pub(super) struct NoBases;
-
-impl Bases for NoBases {
-    fn find(&mut self, _id: &oid, _out: &mut Vec<u8>) -> Result<Option<Kind>, objects::Error> {
-        Ok(None)
+impl From<copy::Error> for Error {
+    fn from(err: copy::Error) -> Self {
+        match err {
+            copy::Error::Ingest(err) => Error::Ingest(err),
+            copy::Error::Pipe(source) => Error::Read {
+                path: PathBuf::from("pipe"),
+                source,
+            },
+            copy::Error::Write(err) => Error::Walk(err),
+        }
     }
 }
 

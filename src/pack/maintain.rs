@@ -13,10 +13,9 @@ use gix_hash::ObjectId;
 use hashbrown::HashSet;
 
 use super::connectivity;
+use super::copy::{self, copy};
 use super::enumerate::{ListedObject, ObjectList};
-use super::import::NoBases;
 use super::ingest::{self, Ingested};
-use super::write::{Options, write};
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
 use crate::repository::objects::{self, Location, Objects, Pack};
@@ -94,7 +93,14 @@ pub fn maintain(
         thin: false,
         compression: repository.settings().compression,
     };
-    let pack = rewrite(&mut objects, &list, quarantine.pack_dir(), &options, interrupt)?;
+    let pack = copy(
+        &mut objects,
+        &list,
+        quarantine.pack_dir(),
+        &options,
+        &mut |_| (),
+        interrupt,
+    )?;
     check_whole(&pack, &list, options.object_hash)?;
     quarantine
         .into_checked(&connectivity::of_present_objects())
@@ -155,33 +161,14 @@ fn list_all(objects: &Objects, joined: &[Arc<Pack>], loose: &[(ObjectId, Locatio
     ObjectList::of(found)
 }
 
-fn rewrite(
-    objects: &mut Objects,
-    list: &ObjectList,
-    dir: &Path,
-    options: &ingest::Options,
-    interrupt: &Interrupt,
-) -> Result<Ingested, MaintainError> {
-    let (mut reader, writer) = io::pipe()?;
-    let how = Options {
-        thin: false,
-        ofs_delta: true,
-        compression: options.compression,
-    };
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut out = io::BufWriter::with_capacity(64 << 10, writer);
-            write(objects, list, how, &mut out, &mut |_| (), interrupt)?;
-            io::Write::flush(&mut out).map_err(super::Error::Write)
-        });
-        let taken = ingest::ingest(&mut reader, dir, &mut NoBases, options, &mut |_| (), interrupt);
-        drop(reader);
-        match (sender.join(), taken) {
-            // What broke the sending is the cause; that the pack then ended early follows from it.
-            (Ok(Err(err)), _) if !matches!(err, super::Error::Write(_)) => Err(err.into()),
-            (_, taken) => Ok(taken?),
+impl From<copy::Error> for MaintainError {
+    fn from(err: copy::Error) -> Self {
+        match err {
+            copy::Error::Ingest(err) => MaintainError::Ingest(err),
+            copy::Error::Pipe(err) => MaintainError::Tidy(err),
+            copy::Error::Write(err) => MaintainError::Write(err),
         }
-    })
+    }
 }
 
 /// Makes sure that the new pack has every object of `list`. Counting is not enough: damage that zlib does not notice

@@ -5,6 +5,7 @@
 
 pub mod commits;
 pub mod connectivity;
+mod copy;
 pub mod enumerate;
 pub mod fsck;
 mod id_hash;
