@@ -226,23 +226,11 @@ fn remove(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::repository::create;
+    use crate::repository::testing::git_text;
     use std::collections::BTreeSet;
-    use std::process::{Command, Stdio};
 
     fn git(dir: &Path, args: &[&str], input: &str) -> String {
-        let mut child = Command::new("git")
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", "/nonexistent")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success(), "git {args:?}");
-        String::from_utf8(out.stdout).unwrap()
+        git_text(dir, args, input.as_bytes())
     }
 
     /// Two packs and some loose objects, one of them with a `.keep` if wanted.

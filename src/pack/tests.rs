@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use gix_hash::ObjectId;
@@ -12,43 +11,16 @@ use super::write::{Options, Written, write};
 use super::{Error, commits, connectivity};
 use crate::interrupt::Interrupt;
 use crate::repository::objects::{ObjectStore, Objects};
+use crate::repository::testing;
 
 const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
 
-fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new("git");
-    command
-        .args(args)
-        .current_dir(dir)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("HOME", "/nonexistent")
-        .env("GIT_AUTHOR_NAME", "a")
-        .env("GIT_AUTHOR_EMAIL", "a@example.com")
-        .env("GIT_COMMITTER_NAME", "a")
-        .env("GIT_COMMITTER_EMAIL", "a@example.com");
-    command
-}
-
 fn git(dir: &Path, args: &[&str]) -> String {
-    let out = command(dir, args).output().unwrap();
-    assert!(
-        out.status.success(),
-        "git {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    String::from_utf8(out.stdout).unwrap()
+    git_with_input(dir, args, b"")
 }
 
 fn git_with_input(dir: &Path, args: &[&str], input: &[u8]) -> String {
-    let mut child = command(dir, args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let out = child.wait_with_output().unwrap();
-    assert!(out.status.success(), "git {args:?}");
-    String::from_utf8(out.stdout).unwrap()
+    testing::git_text(dir, args, input)
 }
 
 fn id(dir: &Path, name: &str) -> ObjectId {
@@ -389,30 +361,15 @@ fn thin_packs_use_bases_that_the_client_has() {
     git(dir.path(), &["commit", "-qam", "two"]);
     let new = id(dir.path(), "HEAD");
     // What a push of the second commit leaves: its blob as a delta against the first one's, in a pack of its own.
-    let thin = {
-        let mut child = command(
-            dir.path(),
-            &[
-                "pack-objects",
-                "--thin",
-                "--stdout",
-                "--revs",
-                "-q",
-                "--delta-base-offset",
-            ],
-        )
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(format!("{new}\n^{old}\n").as_bytes())
-            .unwrap();
-        child.wait_with_output().unwrap().stdout
-    };
+    let pack_objects = [
+        "pack-objects",
+        "--thin",
+        "--stdout",
+        "--revs",
+        "-q",
+        "--delta-base-offset",
+    ];
+    let thin = testing::git(dir.path(), &pack_objects, format!("{new}\n^{old}\n").as_bytes());
     let server = tempfile::tempdir().unwrap();
     git(server.path(), &["init", "-q", "--bare", "."]);
     let mut objects = store(&dir.path().join(".git")).handle().unwrap();

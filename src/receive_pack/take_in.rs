@@ -325,51 +325,29 @@ impl Receiver<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Read, Write};
+    use std::io::{self, Read};
     use std::path::{Path, PathBuf};
-    use std::process::{Command, Stdio};
 
     use super::*;
     use crate::interrupt::Interrupt;
     use crate::limits::PushLimits;
     use crate::protocol::receive::{Capabilities, PushRequest, RefCommand};
+    use crate::repository::testing::{git, git_id};
     use crate::repository::{Repository, create};
-
-    fn git(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
-        let mut child = Command::new("git")
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", "/nonexistent")
-            .envs([("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@b")])
-            .envs([("GIT_COMMITTER_NAME", "A"), ("GIT_COMMITTER_EMAIL", "a@b")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success(), "git {args:?}");
-        out.stdout
-    }
-
-    fn id(dir: &Path, args: &[&str], input: &[u8]) -> ObjectId {
-        ObjectId::from_hex(git(dir, args, input).trim_ascii()).unwrap()
-    }
 
     /// A repository with one commit on `main` and another one upon it that no ref names.
     fn repository() -> (tempfile::TempDir, PathBuf, ObjectId, ObjectId) {
         let dir = tempfile::tempdir().unwrap();
         let git_dir = create(&dir.path().join("r.git"), gix_hash::Kind::Sha1, "main").unwrap();
         let commit = |text: &[u8], parent: &[&str]| {
-            let blob = id(&git_dir, &["hash-object", "-w", "--stdin"], text);
-            let tree = id(
+            let blob = git_id(&git_dir, &["hash-object", "-w", "--stdin"], text);
+            let tree = git_id(
                 &git_dir,
                 &["mktree"],
                 format!("100644 blob {blob}\ta\n").as_bytes(),
             );
             let tree = tree.to_string();
-            id(&git_dir, &[&["commit-tree", &tree][..], parent].concat(), b"c\n")
+            git_id(&git_dir, &[&["commit-tree", &tree][..], parent].concat(), b"c\n")
         };
         let old = commit(b"old", &[]);
         let new = commit(b"new", &["-p", &old.to_string()]);
@@ -445,7 +423,7 @@ mod tests {
     fn a_ref_that_goes_while_the_pack_comes_vouches_for_nothing() {
         let (_dir, git_dir, old, new) = repository();
         let pack = pack_of(&git_dir, &format!("{new}\n^{old}\n"));
-        let tree = id(&git_dir, &["rev-parse", &format!("{old}^{{tree}}")], b"").to_string();
+        let tree = git_id(&git_dir, &["rev-parse", &format!("{old}^{{tree}}")], b"").to_string();
         let act = || {
             // What a `git gc` may leave of a branch that was deleted.
             git(&git_dir, &["update-ref", "-d", "refs/heads/main"], b"");
@@ -469,8 +447,8 @@ mod tests {
         let mut tree = b"100644 a\0".to_vec();
         tree.extend_from_slice(old.as_slice());
         let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
-        let tree = id(&git_dir, &hash, &tree);
-        let odd = id(&git_dir, &["commit-tree", &tree.to_string()], b"c\n");
+        let tree = git_id(&git_dir, &hash, &tree);
+        let odd = git_id(&git_dir, &["commit-tree", &tree.to_string()], b"c\n");
         let objects = format!("{odd}\n{tree}\n");
         let pack = git(&git_dir, &["pack-objects", "-q", "--stdout"], objects.as_bytes());
         git(&git_dir, &["update-ref", "refs/heads/new", &new.to_string()], b"");
@@ -489,9 +467,9 @@ mod tests {
         let (_dir, git_dir, _, new) = repository();
         std::fs::write(git_dir.join("refs/heads/broken"), format!("{}\n", "7".repeat(40))).unwrap();
         let pack = pack_of(&git_dir, &format!("{new}\n"));
-        let beside = id(&git_dir, &["rev-parse", &format!("{new}^{{tree}}")], b"");
+        let beside = git_id(&git_dir, &["rev-parse", &format!("{new}^{{tree}}")], b"");
         let tag = format!("object {beside}\ntype tree\ntag t\ntagger a <a@b> 0 +0000\n\nt\n");
-        let tag = id(&git_dir, &["mktag"], tag.as_bytes());
+        let tag = git_id(&git_dir, &["mktag"], tag.as_bytes());
         let only_tag = git(
             &git_dir,
             &["pack-objects", "-q", "--stdout"],

@@ -19,7 +19,7 @@ pub mod registry;
 pub mod settings;
 mod signature;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -23,8 +23,15 @@ pub(crate) fn gits() -> Vec<PathBuf> {
     gits
 }
 
-/// Runs `git` in `dir`, away from all configuration but the repository's, and gives what it prints.
-pub(crate) fn run_git(git: &Path, dir: &Path, args: &[&str], input: &[u8]) -> (bool, String) {
+/// What a run of git left.
+pub(crate) struct Ran {
+    pub(crate) success: bool,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+/// Runs `git` in `dir`, away from all configuration but the repository's. It may print while it still reads.
+pub(crate) fn run(git: &Path, dir: &Path, args: &[&str], input: &[u8]) -> Ran {
     let mut child = Command::new(git)
         .args(args)
         .current_dir(dir)
@@ -46,18 +53,44 @@ pub(crate) fn run_git(git: &Path, dir: &Path, args: &[&str], input: &[u8]) -> (b
         .stderr(Stdio::piped())
         .spawn()
         .expect("git starts");
-    child
-        .stdin
-        .take()
-        .expect("a pipe")
-        .write_all(input)
-        .expect("git reads its input");
-    let output = child.wait_with_output().expect("git ends");
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
+    let mut pipe = child.stdin.take().expect("a pipe");
+    let output = std::thread::scope(|scope| {
+        // A git that refuses what it reads need not read it to its end.
+        scope.spawn(move || pipe.write_all(input).is_ok());
+        child.wait_with_output().expect("git ends")
+    });
+    Ran {
+        success: output.status.success(),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-    (output.status.success(), text)
+}
+
+/// Runs `git` as [`run`] does, and gives what it prints, with what it complains of if it fails.
+pub(crate) fn run_git(git: &Path, dir: &Path, args: &[&str], input: &[u8]) -> (bool, String) {
+    let ran = run(git, dir, args, input);
+    let mut text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    if !ran.success {
+        text.push_str(&ran.stderr);
+    }
+    (ran.success, text)
+}
+
+/// Runs the default git in `dir`, which has to succeed, and gives what it prints.
+pub(crate) fn git(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
+    let ran = run(Path::new("git"), dir, args, input);
+    assert!(ran.success, "git {args:?}: {}", ran.stderr);
+    ran.stdout
+}
+
+/// The same for what is text.
+pub(crate) fn git_text(dir: &Path, args: &[&str], input: &[u8]) -> String {
+    String::from_utf8(git(dir, args, input)).expect("text")
+}
+
+/// The same for what is one object id.
+pub(crate) fn git_id(dir: &Path, args: &[&str], input: &[u8]) -> ObjectId {
+    ObjectId::from_hex(git(dir, args, input).trim_ascii()).expect("an object id")
 }
 
 /// A bare repository with some commits that no ref names yet.

@@ -298,7 +298,7 @@ fn acknowledge_v0(
 mod tests {
     use super::*;
     use crate::repository::create;
-    use std::process::{Command, Stdio};
+    use crate::repository::testing::git_text;
     use std::sync::Arc;
 
     /// A line of `count` commits on main, oldest first, and one commit apart from them.
@@ -313,19 +313,7 @@ mod tests {
                 );
             }
         }
-        let git = |args: &[&str], input: &str| {
-            let mut child = Command::new("git")
-                .args(args)
-                .current_dir(&git_dir)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-            let out = child.wait_with_output().unwrap();
-            assert!(out.status.success());
-            String::from_utf8(out.stdout).unwrap()
-        };
+        let git = |args: &[&str], input: &str| git_text(&git_dir, args, input.as_bytes());
         git(&["fast-import", "--quiet"], &stream);
         let ids = |text: String| -> Vec<ObjectId> {
             text.lines()

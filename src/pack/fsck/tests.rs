@@ -1,9 +1,9 @@
 //! Each finding by an object that has it, against the real git where it says the same.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use super::*;
+use crate::repository::testing;
 
 const PERSON: &str = "A U Thor <author@example.com> 1700000000 +0100";
 
@@ -43,19 +43,8 @@ fn found(kind: Kind, data: &[u8]) -> Option<Message> {
 fn found_by_git(kind: Kind, data: &[u8]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let git = |args: &[&str], stdin: &[u8]| {
-        let mut child = Command::new("git")
-            .args(args)
-            .current_dir(dir.path())
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", "/nonexistent")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(stdin).unwrap();
-        let output = child.wait_with_output().unwrap();
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+        let ran = testing::run(Path::new("git"), dir.path(), args, stdin);
+        String::from_utf8_lossy(&ran.stdout).into_owned() + &ran.stderr
     };
     git(&["init", "-q", "--bare", "."], b"");
     let kind = std::str::from_utf8(kind.as_bytes()).unwrap().to_owned();
@@ -462,19 +451,8 @@ fn gitmodules_with_a_byte_order_mark_are_read() {
 fn gitmodules_found_by_git(content: &[u8]) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let git = |args: &[&str], stdin: &[u8]| {
-        let mut child = Command::new("git")
-            .args(args)
-            .current_dir(dir.path())
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", "/nonexistent")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(stdin).unwrap();
-        let output = child.wait_with_output().unwrap();
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat())
+        let ran = testing::run(Path::new("git"), dir.path(), args, stdin);
+        (String::from_utf8_lossy(&ran.stdout).into_owned() + &ran.stderr)
             .trim()
             .to_owned()
     };

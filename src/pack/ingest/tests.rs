@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use gix_hash::Kind as HashKind;
 use gix_object::Kind;
 
 use super::*;
+use crate::repository::testing::{git, run};
 
 mod hostile;
 mod malformed;
@@ -22,41 +22,6 @@ fn gits() -> Vec<&'static str> {
             .filter(|path| Path::new(path).exists()),
     );
     gits
-}
-
-fn git_with(git: &str, dir: &Path, args: &[&str], stdin: &[u8]) -> (bool, Vec<u8>, String) {
-    let mut child = Command::new(git)
-        .args(args)
-        .current_dir(dir)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("HOME", "/nonexistent")
-        .env("GIT_AUTHOR_NAME", "A U Thor")
-        .env("GIT_AUTHOR_EMAIL", "author@example.com")
-        .env("GIT_COMMITTER_NAME", "C O Mitter")
-        .env("GIT_COMMITTER_EMAIL", "committer@example.com")
-        .env("GIT_AUTHOR_DATE", "1700000000 +0000")
-        .env("GIT_COMMITTER_DATE", "1700000000 +0000")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut pipe = child.stdin.take().unwrap();
-    let stdin = stdin.to_vec();
-    let writer = std::thread::spawn(move || pipe.write_all(&stdin).is_ok());
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    (
-        output.status.success(),
-        output.stdout,
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
-}
-
-fn git(dir: &Path, args: &[&str], stdin: &[u8]) -> Vec<u8> {
-    let (success, out, err) = git_with("git", dir, args, stdin);
-    assert!(success, "git {args:?}: {err}");
-    out
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -142,11 +107,11 @@ struct Repository<'a>(&'a Path);
 impl Bases for Repository<'_> {
     fn find(&mut self, id: &gix_hash::oid, out: &mut Vec<u8>) -> Result<Option<Kind>, objects::Error> {
         let id = id.to_string();
-        let (found, kind, _) = git_with("git", self.0, &["cat-file", "-t", &id], b"");
-        if !found {
+        let found = run(Path::new("git"), self.0, &["cat-file", "-t", &id], b"");
+        if !found.success {
             return Ok(None);
         }
-        let kind = text(kind);
+        let kind = text(found.stdout);
         out.extend_from_slice(&git(self.0, &["cat-file", &kind, &id], b""));
         Ok(Some(Kind::from_bytes(kind.as_bytes()).unwrap()))
     }
@@ -196,13 +161,9 @@ fn assert_index_is_gits(git: &str, ingested: &Ingested, hash: HashKind) {
         "--object-format={}",
         if hash == HashKind::Sha1 { "sha1" } else { "sha256" }
     );
-    let (success, _, err) = git_with(
-        git,
-        dir.path(),
-        &["index-pack", &format, "--rev-index", "x.pack"],
-        b"",
-    );
-    assert!(success, "{err}");
+    let index_pack = ["index-pack", &format, "--rev-index", "x.pack"];
+    let ran = run(Path::new(git), dir.path(), &index_pack, b"");
+    assert!(ran.success, "{}", ran.stderr);
     assert!(
         std::fs::read(dir.path().join("x.idx")).unwrap() == std::fs::read(&ingested.index).unwrap(),
         "the index differs from that of {git}"
@@ -360,8 +321,9 @@ fn what_the_repository_reads_of_a_taken_in_pack_is_whole() {
     let tip = text(git(source.path(), &["rev-parse", "main"], b""));
     git(server.path(), &["update-ref", "refs/heads/main", &tip], b"");
     for git in gits() {
-        let (success, _, err) = git_with(git, server.path(), &["fsck", "--strict", "--full"], b"");
-        assert!(success && !err.contains("error"), "{err}");
+        let fsck = ["fsck", "--strict", "--full"];
+        let ran = run(Path::new(git), server.path(), &fsck, b"");
+        assert!(ran.success && !ran.stderr.contains("error"), "{}", ran.stderr);
     }
     let count = text(git(
         source.path(),

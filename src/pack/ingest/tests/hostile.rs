@@ -1,5 +1,7 @@
 //! Packs that are small and make work or memory large, each in a process of its own whose peak is measured.
 
+use std::process::Command;
+
 use super::packer::{Packer, deflated, delta, id_of};
 use super::*;
 
