@@ -3,6 +3,7 @@
 use bstr::BStr;
 use gix_hash::ObjectId;
 
+use super::FAILED_TO_UPDATE;
 use crate::protocol::receive::{CommandStatus, RefCommand};
 use crate::repository::hidden::is_hidden;
 use crate::repository::refs::{Head, RefChange, RefSnapshot, is_valid_name};
@@ -129,7 +130,7 @@ impl<'a> Commands<'a> {
         let status = |state: &State| match state {
             State::Done => CommandStatus::Ok,
             State::Refused(reason) => CommandStatus::Ng(reason.clone()),
-            State::Open => CommandStatus::Ng("failed to update ref".to_owned()),
+            State::Open => CommandStatus::Ng(FAILED_TO_UPDATE.to_owned()),
         };
         self.commands
             .iter()

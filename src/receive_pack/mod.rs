@@ -23,12 +23,19 @@ use crate::protocol::sideband::{self, Band, Mode};
 use crate::protocol::v0::{self, ReceivePackCapabilities, RefAdvertisement};
 use crate::protocol::{Service, Version, pkt_line};
 use crate::repository::hidden::is_hidden;
-use crate::repository::refs::{RefChange, RefChangeError};
+use crate::repository::quarantine::Migrated;
+use crate::repository::refs::RefChangeError;
 use crate::repository::{self, Repository, objects};
 use crate::upload_pack::{AGENT, BATCH_BYTES, session_id};
 use commands::Commands;
 use input::Input;
 use report::Reporter;
+
+/// What a client hears of a disk that fails; the cause is for the server's log.
+const CANNOT_WRITE: &str = "the server cannot write to the repository; tell its administrator";
+
+/// git's word for a ref that does not move for a reason that is not the client's.
+const FAILED_TO_UPDATE: &str = "failed to update ref";
 
 /// What neither the report nor an `ERR` can say.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +119,8 @@ pub fn advertise(
 ///
 /// # Errors
 ///
-/// When the client goes away, or the repository fails in a way that the report cannot tell. Then no ref moved.
+/// When the client goes away, or the repository fails before it comes to moving anything. Then no ref moved, unless it
+/// was the report that nobody took.
 pub fn serve(
     grant: &Grant<Push>,
     repository: &Arc<Repository>,
@@ -222,28 +230,54 @@ impl Receiver<'_> {
         if let Some(connected) = connected
             && commands.any_open()
         {
-            let migrated = taken.quarantine.into_checked(&connected).migrate()?;
-            let (places, changes) = commands.changes();
-            let moved = self
-                .repository
-                .update_refs(&migrated, &changes, is_atomic, &self.committer)?;
-            self.note_moves(&mut commands, &places, &changes, moved, is_atomic, reporter)?;
+            match taken.quarantine.into_checked(&connected).migrate() {
+                Ok(migrated) => self.move_refs(&migrated, &mut commands, is_atomic, reporter),
+                Err(err) => {
+                    tracing::error!(
+                        err = &err as &dyn std::error::Error,
+                        "a pack could not be moved into the repository"
+                    );
+                    commands.refuse_all("unable to migrate objects to permanent storage");
+                    reporter.say(&format!("error: {CANNOT_WRITE}\n"))?;
+                }
+            }
         }
         outcome.refused = commands.refused_count();
         reporter.finish(Ok(()), &commands)?;
         Ok(outcome)
     }
 
-    fn note_moves(
+    /// Moves what is open. A client that goes away meanwhile no longer matters.
+    fn move_refs(
         &self,
+        migrated: &Migrated,
         commands: &mut Commands<'_>,
-        places: &[usize],
-        changes: &[RefChange],
-        moved: Vec<Result<(), RefChangeError>>,
         is_atomic: bool,
         reporter: &mut Reporter<'_>,
-    ) -> Result<(), Error> {
-        for ((&place, change), result) in places.iter().zip(changes).zip(moved) {
+    ) {
+        let (places, changes) = commands.changes();
+        let moved = match self
+            .repository
+            .update_refs(migrated, &changes, is_atomic, &self.committer)
+        {
+            Ok(moved) => moved,
+            Err(err) => {
+                tracing::error!(err = &err as &dyn std::error::Error, "refs could not be moved");
+                // Some may have moved, or will once the disk can be written again. That is no promise, so none is `ok`.
+                commands.refuse_all(if is_atomic {
+                    RefChangeError::Atomic.status()
+                } else {
+                    FAILED_TO_UPDATE
+                });
+                let told = match err {
+                    repository::Error::TransactionBusy => err.to_string(),
+                    _ => format!("{CANNOT_WRITE}; fetch to see which refs moved all the same"),
+                };
+                let _ = reporter.say(&format!("error: {told}\n"));
+                return;
+            }
+        };
+        for ((&place, change), result) in places.iter().zip(&changes).zip(moved) {
             match result {
                 Ok(()) => commands.moved(place),
                 Err(RefChangeError::Atomic) => commands.refuse(place, RefChangeError::Atomic.status()),
@@ -257,11 +291,12 @@ impl Receiver<'_> {
                         err.status()
                     };
                     commands.refuse(place, status);
-                    // A client that went away no longer matters: the other refs did move.
                     let _ = reporter.say(&format!("error: {err}\n"));
                 }
             }
         }
-        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

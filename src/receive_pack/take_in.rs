@@ -6,10 +6,10 @@ use gix_object::Kind;
 use hashbrown::HashSet;
 use std::sync::Arc;
 
-use super::Receiver;
 use super::commands::Commands;
 use super::input::Input;
 use super::report::Reporter;
+use super::{CANNOT_WRITE, FAILED_TO_UPDATE, Receiver};
 use crate::pack::connectivity;
 use crate::pack::ingest::{self, Bases, Fault, Ingested};
 use crate::pack::{self, fsck};
@@ -79,7 +79,7 @@ impl Receiver<'_> {
                     err = &err as &dyn std::error::Error,
                     "a pack could not be taken in"
                 );
-                reporter.say("fatal: the server cannot write to the repository; tell its administrator\n")?;
+                reporter.say(&format!("fatal: {CANNOT_WRITE}\n"))?;
                 return Err(Error::Unpack("the server could not store the pack".to_owned()));
             }
         };
@@ -142,7 +142,12 @@ impl Receiver<'_> {
                         err = &err as &dyn std::error::Error,
                         "a pack could not be taken in"
                     );
-                    reporter.say(&format!("fatal: {err}\n"))?;
+                    let told = match err {
+                        // Names a file of the server.
+                        ingest::Error::Write { .. } => CANNOT_WRITE.to_owned(),
+                        err => err.to_string(),
+                    };
+                    reporter.say(&format!("fatal: {told}\n"))?;
                     Err(Error::Unpack("the server could not store the pack".to_owned()))
                 }
             },
@@ -181,7 +186,7 @@ impl Receiver<'_> {
                     "error: cannot update ref '{0}': trying to write non-commit object {1} to branch '{0}'\n",
                     command.name, command.new_id
                 ))?;
-                commands.refuse(place, "failed to update ref");
+                commands.refuse(place, FAILED_TO_UPDATE);
                 continue;
             }
             tips.push((place, command));
@@ -320,164 +325,5 @@ impl Receiver<'_> {
         } else {
             all
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{self, Read};
-    use std::path::{Path, PathBuf};
-
-    use super::*;
-    use crate::interrupt::Interrupt;
-    use crate::limits::PushLimits;
-    use crate::protocol::receive::{Capabilities, PushRequest, RefCommand};
-    use crate::repository::testing::{git, git_id};
-    use crate::repository::{Repository, create};
-
-    /// A repository with one commit on `main` and another one upon it that no ref names.
-    fn repository() -> (tempfile::TempDir, PathBuf, ObjectId, ObjectId) {
-        let dir = tempfile::tempdir().unwrap();
-        let git_dir = create(&dir.path().join("r.git"), gix_hash::Kind::Sha1, "main").unwrap();
-        let commit = |text: &[u8], parent: &[&str]| {
-            let blob = git_id(&git_dir, &["hash-object", "-w", "--stdin"], text);
-            let tree = git_id(
-                &git_dir,
-                &["mktree"],
-                format!("100644 blob {blob}\ta\n").as_bytes(),
-            );
-            let tree = tree.to_string();
-            git_id(&git_dir, &[&["commit-tree", &tree][..], parent].concat(), b"c\n")
-        };
-        let old = commit(b"old", &[]);
-        let new = commit(b"new", &["-p", &old.to_string()]);
-        git(
-            &git_dir,
-            &["update-ref", "refs/heads/main", &old.to_string()],
-            b"",
-        );
-        (dir, git_dir, old, new)
-    }
-
-    /// What reading the push's pack does first.
-    struct Meanwhile<'a> {
-        pack: &'a [u8],
-        act: Option<Box<dyn FnOnce() + 'a>>,
-    }
-
-    impl Read for Meanwhile<'_> {
-        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-            if let Some(act) = self.act.take() {
-                act();
-            }
-            self.pack.read(out)
-        }
-    }
-
-    /// Pushes and returns the report.
-    fn push(git_dir: &Path, commands: &[(&str, ObjectId)], pack: &mut dyn Read) -> String {
-        let repository = Arc::new(Repository::open(git_dir).unwrap());
-        let limits = PushLimits {
-            disk_reserve_bytes: 0,
-            ..PushLimits::default()
-        };
-        let receiver = Receiver {
-            repository: &repository,
-            limits: &limits,
-            interrupt: &Interrupt::new(),
-            committer: "a <a@b>".to_owned(),
-        };
-        let request = PushRequest {
-            commands: commands
-                .iter()
-                .map(|&(name, new_id)| RefCommand {
-                    old_id: ObjectId::null(new_id.kind()),
-                    new_id,
-                    name: name.into(),
-                })
-                .collect(),
-            capabilities: Capabilities {
-                report_status: true,
-                ..Capabilities::default()
-            },
-        };
-        let mut out = Vec::new();
-        let mut reporter = Reporter::new(&mut out, &request.capabilities);
-        receiver
-            .run(&request, &mut Input::new(pack), &mut reporter)
-            .unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    fn pack_of(git_dir: &Path, revisions: &str) -> Vec<u8> {
-        let pack = git(
-            git_dir,
-            &["pack-objects", "-q", "--revs", "--stdout"],
-            revisions.as_bytes(),
-        );
-        assert!(pack.starts_with(b"PACK"));
-        pack
-    }
-
-    #[test]
-    fn a_ref_that_goes_while_the_pack_comes_vouches_for_nothing() {
-        let (_dir, git_dir, old, new) = repository();
-        let pack = pack_of(&git_dir, &format!("{new}\n^{old}\n"));
-        let tree = git_id(&git_dir, &["rev-parse", &format!("{old}^{{tree}}")], b"").to_string();
-        let act = || {
-            // What a `git gc` may leave of a branch that was deleted.
-            git(&git_dir, &["update-ref", "-d", "refs/heads/main"], b"");
-            let (fan, rest) = tree.split_at(2);
-            std::fs::remove_file(git_dir.join("objects").join(fan).join(rest)).unwrap();
-        };
-        let mut pack = Meanwhile {
-            pack: &pack,
-            act: Some(Box::new(act)),
-        };
-        let report = push(&git_dir, &[("refs/heads/new", new)], &mut pack);
-        assert!(
-            report.contains("ng refs/heads/new missing necessary objects"),
-            "{report}"
-        );
-    }
-
-    #[test]
-    fn a_push_is_refused_whose_tree_names_a_commit_of_the_repository_as_a_file() {
-        let (_dir, git_dir, old, new) = repository();
-        let mut tree = b"100644 a\0".to_vec();
-        tree.extend_from_slice(old.as_slice());
-        let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
-        let tree = git_id(&git_dir, &hash, &tree);
-        let odd = git_id(&git_dir, &["commit-tree", &tree.to_string()], b"c\n");
-        let objects = format!("{odd}\n{tree}\n");
-        let pack = git(&git_dir, &["pack-objects", "-q", "--stdout"], objects.as_bytes());
-        git(&git_dir, &["update-ref", "refs/heads/new", &new.to_string()], b"");
-        let report = push(&git_dir, &[("refs/heads/odd", odd)], &mut pack.as_slice());
-        assert!(
-            report.contains("ng refs/heads/odd missing necessary objects"),
-            "{report}"
-        );
-        let pack = pack_of(&git_dir, &format!("{new}\n"));
-        let report = push(&git_dir, &[("refs/heads/good", new)], &mut pack.as_slice());
-        assert!(report.contains("ok refs/heads/good"), "{report}");
-    }
-
-    #[test]
-    fn a_broken_ref_does_not_stand_in_the_way_of_other_pushes() {
-        let (_dir, git_dir, _, new) = repository();
-        std::fs::write(git_dir.join("refs/heads/broken"), format!("{}\n", "7".repeat(40))).unwrap();
-        let pack = pack_of(&git_dir, &format!("{new}\n"));
-        let beside = git_id(&git_dir, &["rev-parse", &format!("{new}^{{tree}}")], b"");
-        let tag = format!("object {beside}\ntype tree\ntag t\ntagger a <a@b> 0 +0000\n\nt\n");
-        let tag = git_id(&git_dir, &["mktag"], tag.as_bytes());
-        let only_tag = git(
-            &git_dir,
-            &["pack-objects", "-q", "--stdout"],
-            format!("{tag}\n").as_bytes(),
-        );
-        let report = push(&git_dir, &[("refs/tags/t", tag)], &mut only_tag.as_slice());
-        assert!(report.contains("ok refs/tags/t"), "{report}");
-        let report = push(&git_dir, &[("refs/heads/new", new)], &mut pack.as_slice());
-        assert!(report.contains("ok refs/heads/new"), "{report}");
     }
 }

@@ -9,7 +9,7 @@
 
 mod create;
 pub mod durable;
-mod fault;
+pub(crate) mod fault;
 pub mod hidden;
 mod initial_commit;
 pub mod objects;
