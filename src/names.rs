@@ -161,6 +161,24 @@ impl fmt::Display for RepoPath {
     }
 }
 
+/// Longest part of a text from outside that [`Quoted`] shows, in characters.
+const QUOTED_CHARS_MAX: usize = 64;
+
+/// A text from outside as a message quotes it: in quotes, escaped, and cut where it is long.
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = match self.0.char_indices().nth(QUOTED_CHARS_MAX) {
+            Some((end, _)) => self.0.get(..end).unwrap_or_default(),
+            None => self.0,
+        };
+        let dots = if shown.len() < self.0.len() { "…" } else { "" };
+        write!(f, "'{}{dots}'", shown.escape_debug())
+    }
+}
+
 /// Drops one `.git` of any case from the end of `name`.
 pub fn strip_dot_git(name: &str) -> &str {
     match name.len().checked_sub(4).and_then(|at| name.split_at_checked(at)) {
@@ -351,6 +369,20 @@ mod tests {
             ["", "c", "c/p", "c/p/r"].map(str::to_owned)
         );
         assert_eq!(AccessPath::parse("C/P/R.git").unwrap().key(), "c/p/r");
+    }
+
+    #[test]
+    fn what_is_quoted_is_escaped_and_cut() {
+        assert_eq!(Quoted("R&D é").to_string(), "'R&D é'");
+        assert_eq!(Quoted("a\u{1b}[2J\n").to_string(), "'a\\u{1b}[2J\\n'");
+        assert_eq!(
+            Quoted(&"é".repeat(64)).to_string(),
+            format!("'{}'", "é".repeat(64))
+        );
+        assert_eq!(
+            Quoted(&"é".repeat(65)).to_string(),
+            format!("'{}…'", "é".repeat(64))
+        );
     }
 
     #[test]

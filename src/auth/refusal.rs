@@ -88,7 +88,7 @@ pub enum Refusal {
     /// The token lacks a scope.
     #[error(
         "The token '{name}' lacks the scope {} ({}). Add it with: patgate token update {id} --scope \"{}\"",
-        .operation.scope(), title(*.operation), .scopes.with(*.operation)
+        .operation.scope().unwrap_or_default(), title(*.operation), .scopes.with(*.operation)
     )]
     ScopeTooSmall {
         /// The token's name.
@@ -167,7 +167,7 @@ impl Refusal {
     /// The scope for the `scope` attribute of an `insufficient_scope` challenge (RFC 6750, section 3.1).
     pub fn missing_scope(&self) -> Option<&'static str> {
         match self {
-            Refusal::ScopeTooSmall { operation, .. } => Some(operation.scope()),
+            Refusal::ScopeTooSmall { operation, .. } => operation.scope(),
             _ => None,
         }
     }
@@ -206,5 +206,8 @@ fn time(at: Timestamp) -> impl std::fmt::Display {
 }
 
 fn title(operation: Operation) -> &'static str {
-    scope::find(operation.scope()).map_or("", |scope| scope.title)
+    operation
+        .scope()
+        .and_then(scope::find)
+        .map_or("", |scope| scope.title)
 }

@@ -219,6 +219,29 @@ fn keys_in_json_are_lower_case_with_underscores() {
 }
 
 #[test]
+fn scopes_are_listed_with_what_each_operation_needs() {
+    let f = fixture();
+    let all = f.json(&["token", "scopes", "--json"]);
+    assert_eq!(
+        all["scopes"].as_array().unwrap().len(),
+        crate::auth::scope::ALL.len()
+    );
+    let operations = all["operations"].as_array().unwrap();
+    let push = operations.iter().find(|row| row["operation"] == "push").unwrap();
+    assert_eq!(push["one_of"], serde_json::json!(["vso.code_write"]));
+    let text = f.done(&["token", "scopes"]).stdout;
+    let line = |start: &str| {
+        text.lines()
+            .find(|line| line.split_whitespace().next() == Some(start))
+            .unwrap_or_else(|| panic!("{start}: {text}"))
+    };
+    assert!(line("vso.code_write").contains("Code (read and write)"));
+    assert!(line("vso.code_write").contains("  yes  "));
+    assert!(line("discover").contains("any live token"));
+    assert!(line("read-audit-log").contains("vso.auditlog"));
+}
+
+#[test]
 fn a_token_that_nobody_could_read_is_reported() {
     let f = fixture();
     let stderr = Captured::default();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, minute};
-use crate::auth::scope;
+use crate::auth::scope::{self, Need, Operation};
 use crate::auth::token::{self, CreateToken, PlainToken, UpdateToken};
 use crate::store::{Actor, Store, Token, TokenId, TokenIdError, TokenLimits};
 
@@ -89,7 +89,7 @@ Examples:
         #[arg(value_parser = token_id)]
         id: TokenId,
     },
-    /// List the scopes that a token can have.
+    /// List the scopes that a token can have, and what each operation needs of them.
     Scopes {
         /// Print JSON.
         #[arg(long)]
@@ -263,27 +263,61 @@ fn show(id: &TokenId, as_json: bool, common: &CommonArgs, console: &mut Console)
 
 fn scopes(as_json: bool, console: &mut Console) -> Result<(), CliError> {
     if as_json {
-        let all = scope::ALL.iter().map(|scope| {
+        let scopes = scope::ALL.iter().map(|scope| {
             json!({
                 "scope": scope.name,
+                "family": scope.family,
+                "high_privilege": scope.is_high_privilege,
                 "name": scope.title,
                 "description": scope.description,
                 "inherits": scope.inherits,
             })
         });
-        return console.print_json(&all.collect::<Value>());
+        let operations = Operation::ALL.into_iter().map(|operation| {
+            let (one_of, needs) = match operation.need() {
+                Need::OneOf(names) => (names, "scope"),
+                Need::LiveToken => (&[][..], "live token"),
+                Need::SignIn => (&[][..], "sign-in"),
+            };
+            json!({
+                "operation": operation.name(),
+                "description": operation.description(),
+                "needs": needs,
+                "one_of": one_of,
+            })
+        });
+        return console.print_json(&json!({
+            "scopes": scopes.collect::<Value>(),
+            "operations": operations.collect::<Value>(),
+        }));
     }
-    let mut table = Table::new(&["SCOPE", "NAME", "INCLUDES", "WHAT IT ALLOWS"]);
+    let mut table = Table::new(&["SCOPE", "NAME", "INCLUDES", "HIGH", "WHAT IT ALLOWS"]);
     for scope in scope::ALL {
         let cells = [
             scope.name,
             scope.title,
             scope.inherits.unwrap_or_default(),
+            if scope.is_high_privilege { "yes" } else { "" },
             scope.description,
         ];
         table.row(cells.map(str::to_owned));
     }
-    console.print_table(&table, "")
+    let mut operations = Table::new(&["OPERATION", "NEEDS ONE OF", "WHAT IT IS"]);
+    for operation in Operation::ALL {
+        let needs = match operation.need() {
+            Need::OneOf(names) => names.join(" "),
+            Need::LiveToken => "any live token".to_owned(),
+            Need::SignIn => "no token: a sign-in".to_owned(),
+        };
+        operations.row([
+            operation.name().to_owned(),
+            needs,
+            operation.description().to_owned(),
+        ]);
+    }
+    console.print(&format!(
+        "{table}\n\n{operations}\n\nA scope does what the one it includes does, and so on; app_token includes all. HIGH: give it with care."
+    ))
 }
 
 fn state(token: &Token) -> &'static str {

@@ -21,7 +21,7 @@ pub use records::{
     TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse, check_label, is_invisible,
 };
 
-use crate::names::{AccessPath, RepoPath};
+use crate::names::{AccessPath, Quoted, RepoPath};
 
 /// The name of the database in the data directory.
 pub const DATABASE_FILE: &str = "patgate.db";
@@ -59,7 +59,7 @@ pub enum Error {
     #[error("everyone can be a reader and nothing more")]
     EveryoneIsReader,
     /// The name of an account or a token breaks a rule.
-    #[error("the name '{}' {reason}", .name.escape_debug())]
+    #[error("the name {} {reason}", Quoted(.name))]
     Label {
         /// The name that was asked for.
         name: String,
