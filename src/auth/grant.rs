@@ -14,6 +14,10 @@ pub enum Fetch {}
 #[derive(Debug)]
 pub enum Push {}
 
+/// Making, renaming and deleting a repository, and setting its default branch.
+#[derive(Debug)]
+pub enum Manage {}
+
 /// Proof that the gate let a principal do `Op` on one repository. Only the gate can make one.
 pub struct Grant<Op> {
     repository: RepoPath,
@@ -41,7 +45,7 @@ impl<Op> Grant<Op> {
         }
     }
 
-    /// The repository, spelled as on disk.
+    /// The repository, spelled as on disk; for [`Manage`] as it was asked for.
     pub fn repository(&self) -> &RepoPath {
         &self.repository
     }

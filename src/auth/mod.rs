@@ -21,5 +21,5 @@ pub mod token;
 pub use client::Client;
 pub use clock::Clock;
 pub use gate::{Gate, Options, Principal};
-pub use grant::{Fetch, Grant, Push};
+pub use grant::{Fetch, Grant, Manage, Push};
 pub use refusal::{Refusal, RefusalKind};

@@ -1,15 +1,21 @@
 //! Why the gate stays shut, and what a person reads about it.
 
+use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::credential;
 use super::scope::{self, Operation, Scopes};
 use super::token::ParseError;
-use crate::names::RepoPath;
+use crate::names::{AccessPath, RepoPath};
 use crate::store::{self, Role, TokenId};
+
+/// Entries of a limit that a refusal names; a token can have a hundred of each kind.
+const NAMED_COUNT_MAX: usize = 5;
 
 /// Which class of answer a refusal calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +67,29 @@ pub enum Refusal {
     /// There is no credential.
     #[error("This server needs a personal access token. Give it as the password, with any username.")]
     CredentialMissing,
+    /// The token is limited to networks, and the request came from elsewhere.
+    #[error(
+        "The token '{name}' may be used from {} only, and this request came from {address}. Use it from there, or change where it may be used from: patgate token update {id} --network CIDR",
+        named(.networks, "or")
+    )]
+    NetworkNotAllowed {
+        /// The token's name.
+        name: String,
+        /// The token's id.
+        id: TokenId,
+        /// What it is limited to.
+        networks: Vec<IpNet>,
+        /// Where the request came from.
+        address: IpAddr,
+    },
+    /// The account is no administrator of the server.
+    #[error(
+        "The account '{account}' is no administrator of this server, and this is for administrators. Ask one of them, or use a token of one."
+    )]
+    NotAdministrator {
+        /// The owner of the token.
+        account: String,
+    },
     /// The credential is no token, such as an account's password.
     #[error(
         "This is not a personal access token of this server, and passwords do not work here. Give a token as the password, with any username."
@@ -71,6 +100,19 @@ pub enum Refusal {
         "There is no such repository, or this token's owner may not see it. Check the URL, or ask an administrator of this server for access."
     )]
     NotFound,
+    /// The token is limited to paths, and what was asked for is outside of them, whether it is there or not.
+    #[error(
+        "The token '{name}' is limited to {}, and this is outside. Use another token, or change what this one is limited to: patgate token update {id} --repo PATH",
+        named(.paths, "and")
+    )]
+    PathNotAllowed {
+        /// The token's name.
+        name: String,
+        /// The token's id.
+        id: TokenId,
+        /// What it is limited to.
+        paths: Vec<AccessPath>,
+    },
     /// The owner may see the repository, but not do this.
     #[error(
         "The account '{account}' is only a {has} of '{repository}', and this needs a {needs}. An administrator of this server can change that: patgate access grant '{account}' {needs} '{repository}'"
@@ -100,6 +142,11 @@ pub enum Refusal {
         /// What was asked for.
         operation: Operation,
     },
+    /// No token opens this.
+    #[error(
+        "No token can make or change tokens, whatever its scopes. Sign in with the account's name and password, or use: patgate token create"
+    )]
+    SignInNeeded,
     /// The store failed.
     #[error(
         "The server cannot check this token at the moment. Try again later, or tell an administrator of this server."
@@ -149,7 +196,12 @@ impl Refusal {
             | Refusal::TokenGarbled
             | Refusal::TokenRevoked { .. }
             | Refusal::TokenUnknown => RefusalKind::Unauthorized,
-            Refusal::RoleTooSmall { .. } | Refusal::ScopeTooSmall { .. } => RefusalKind::Forbidden,
+            Refusal::NetworkNotAllowed { .. }
+            | Refusal::NotAdministrator { .. }
+            | Refusal::PathNotAllowed { .. }
+            | Refusal::RoleTooSmall { .. }
+            | Refusal::ScopeTooSmall { .. }
+            | Refusal::SignInNeeded => RefusalKind::Forbidden,
             Refusal::NotFound => RefusalKind::NotFound,
             Refusal::Throttled { .. } => RefusalKind::TooManyRequests,
             Refusal::Store(_) => RefusalKind::Internal,
@@ -201,7 +253,25 @@ fn seconds(wait: Duration) -> u64 {
         .max(1)
 }
 
-fn time(at: Timestamp) -> impl std::fmt::Display {
+/// The first entries of a limit, and how many more there are.
+fn named<T: Display>(entries: &[T], and: &str) -> String {
+    let mut text = String::new();
+    let shown = entries.len().min(NAMED_COUNT_MAX);
+    for (at, entry) in entries.iter().take(shown).enumerate() {
+        let separator = match at {
+            0 => String::new(),
+            _ if at + 1 == entries.len() => format!(" {and} "),
+            _ => ", ".to_owned(),
+        };
+        text.push_str(&format!("{separator}{entry}"));
+    }
+    match entries.len() - shown {
+        0 => text,
+        more => format!("{text} {and} {more} more"),
+    }
+}
+
+fn time(at: Timestamp) -> impl Display {
     at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d at %H:%M UTC")
 }
 
@@ -210,4 +280,19 @@ fn title(operation: Operation) -> &'static str {
         .scope()
         .and_then(scope::find)
         .map_or("", |scope| scope.title)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_limits_are_named_in_part() {
+        let paths =
+            |count: usize| -> Vec<String> { (1..=count).map(|number| format!("C{number}")).collect() };
+        assert_eq!(named(&paths(1), "and"), "C1");
+        assert_eq!(named(&paths(2), "or"), "C1 or C2");
+        assert_eq!(named(&paths(5), "and"), "C1, C2, C3, C4 and C5");
+        assert_eq!(named(&paths(100), "and"), "C1, C2, C3, C4, C5 and 95 more");
+    }
 }

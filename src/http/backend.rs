@@ -196,14 +196,16 @@ impl Backend for Patgate {
         principal: &Principal,
         candidates: &[RepoPath],
     ) -> Result<Granted<Fetch>, HttpError> {
+        let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_fetch(principal, located)?);
-        let (grant, repository) = self.open(candidates, authorize)?;
+        let (grant, repository) = self.open(&candidates, authorize)?;
         Ok(Granted { grant, repository })
     }
 
     fn open_push(&self, principal: &Principal, candidates: &[RepoPath]) -> Result<Granted<Push>, HttpError> {
+        let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
-        let (grant, repository) = self.open(candidates, authorize)?;
+        let (grant, repository) = self.open(&candidates, authorize)?;
         Ok(Granted { grant, repository })
     }
 }

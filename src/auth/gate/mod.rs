@@ -1,5 +1,8 @@
 //! The one way in: who asks, and may they.
 
+mod api;
+mod limits;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -66,6 +69,40 @@ impl Principal {
             .map(|verified| verified.token_id.as_str())
     }
 
+    /// The token; None for an anonymous reader.
+    pub fn token(&self) -> Option<&TokenId> {
+        self.verified.as_deref().map(|verified| &verified.token_id)
+    }
+
+    /// What the token was called when it was checked; None for an anonymous reader.
+    pub fn token_name(&self) -> Option<&str> {
+        self.verified
+            .as_deref()
+            .map(|verified| verified.token_name.as_str())
+    }
+
+    /// The scopes of the token when it was checked; none for an anonymous reader.
+    pub fn scopes(&self) -> Scopes {
+        self.verified
+            .as_deref()
+            .map_or_else(Scopes::default, |verified| verified.scopes)
+    }
+
+    /// What the token was limited to when it was checked; None for an anonymous reader.
+    pub fn limits(&self) -> Option<&TokenLimits> {
+        self.verified.as_deref().map(|verified| &verified.limits)
+    }
+
+    /// The account's number; None for an anonymous reader.
+    pub fn account_id(&self) -> Option<AccountId> {
+        self.verified.as_deref().map(|verified| verified.account_id)
+    }
+
+    /// Whether the account was an administrator of the server when the token was checked.
+    pub fn is_admin(&self) -> bool {
+        self.verified.as_deref().is_some_and(|verified| verified.is_admin)
+    }
+
     /// Where the request came from.
     pub fn client(&self) -> &Client {
         &self.client
@@ -117,14 +154,18 @@ impl Rights {
         }
     }
 
+    fn known_role(&self, repository: &RepoPath) -> Option<Option<Role>> {
+        lock(&self.roles).get(repository).copied()
+    }
+
     fn role_on(
         &self,
         store: &Store,
         account: Option<AccountId>,
         repository: &RepoPath,
     ) -> Result<Option<Role>, Refusal> {
-        if let Some(role) = lock(&self.roles).get(repository) {
-            return Ok(*role);
+        if let Some(role) = self.known_role(repository) {
+            return Ok(role);
         }
         let role = store.role_on(account, repository)?;
         let mut roles = lock(&self.roles);
@@ -197,7 +238,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// A refusal of kind `Unauthorized`, `TooManyRequests` or `Internal`.
+    /// A refusal of kind `Unauthorized`, `TooManyRequests` or `Internal`, and [`Refusal::NetworkNotAllowed`].
     ///
     /// # Blocking
     ///
@@ -238,6 +279,7 @@ impl Gate {
                     self.0.throttle.fail(address, self.0.options.clock.elapsed());
                 }
             })?;
+        verified.require_network(address)?;
         self.note_use(&verified, address);
         Ok(Principal {
             verified: Some(verified),
@@ -276,7 +318,8 @@ impl Gate {
     }
 
     /// The order of the checks decides what is given away: a token without any right on code learns nothing about
-    /// which repositories there are, and neither does an owner without a role.
+    /// which repositories there are, and neither does one that is limited to other paths or networks, or an owner
+    /// without a role.
     fn authorize<Op>(
         &self,
         principal: &Principal,
@@ -287,27 +330,19 @@ impl Gate {
         let Some(verified) = &principal.verified else {
             return self.authorize_anonymous(&principal.client, located, needs);
         };
-        let verified = self.verify(&verified.hash, Some(Arc::clone(verified)))?;
-        let scope_too_small = || Refusal::ScopeTooSmall {
-            name: verified.token_name.clone(),
-            id: verified.token_id.clone(),
-            scopes: verified.scopes,
-            operation,
+        let verified = self.verify_again(verified, &principal.client)?;
+        let reading = match operation {
+            Operation::Fetch | Operation::Push => Operation::Fetch,
+            _ => Operation::ReadRepositories,
         };
-        if !verified.scopes.allows(Operation::Fetch) {
-            return Err(scope_too_small());
+        if !verified.scopes.allows(reading) {
+            return Err(verified.scope_too_small(operation));
         }
         let repository = located.ok_or(Refusal::NotFound)?;
-        let role = if verified.is_admin {
-            Some(Role::Administrator)
-        } else {
-            verified
-                .rights
-                .role_on(&self.0.store, Some(verified.account_id), repository)?
-        };
-        let has = role.ok_or(Refusal::NotFound)?;
+        verified.require_path(repository)?;
+        let has = self.role_of(&verified, repository)?.ok_or(Refusal::NotFound)?;
         if !verified.scopes.allows(operation) {
-            return Err(scope_too_small());
+            return Err(verified.scope_too_small(operation));
         }
         if has < needs {
             let account = verified.account.clone();
@@ -326,6 +361,22 @@ impl Gate {
         Ok(Grant::new(repository.clone(), terms))
     }
 
+    /// What holds for the token of a principal now, if it may still be used from where it is.
+    fn verify_again(&self, verified: &Arc<Verified>, client: &Client) -> Result<Arc<Verified>, Refusal> {
+        let verified = self.verify(&verified.hash, Some(Arc::clone(verified)))?;
+        verified.require_network(client.address)?;
+        Ok(verified)
+    }
+
+    fn role_of(&self, verified: &Verified, repository: &RepoPath) -> Result<Option<Role>, Refusal> {
+        if verified.is_admin {
+            return Ok(Some(Role::Administrator));
+        }
+        verified
+            .rights
+            .role_on(&self.0.store, Some(verified.account_id), repository)
+    }
+
     /// An anonymous reader may fetch what is public. Everything else is answered as if nothing had been asked for, so
     /// that nobody without a token learns which other repositories there are.
     fn authorize_anonymous<Op>(
@@ -337,15 +388,10 @@ impl Gate {
         let repository = located
             .filter(|_| self.0.options.allow_anonymous_read)
             .ok_or(Refusal::CredentialMissing)?;
-        let generation = self.0.store.generation()?;
-        let everyone = {
-            let mut everyone = lock(&self.0.everyone);
-            if everyone.generation != generation {
-                *everyone = Arc::new(Rights::new(generation));
-            }
-            Arc::clone(&everyone)
-        };
-        match everyone.role_on(&self.0.store, None, repository)? {
+        match self
+            .rights_of_everyone()?
+            .role_on(&self.0.store, None, repository)?
+        {
             Some(role) if role >= needs => {
                 let terms = Terms {
                     requester: requester(None, client),
@@ -355,6 +401,15 @@ impl Gate {
             }
             _ => Err(Refusal::CredentialMissing),
         }
+    }
+
+    fn rights_of_everyone(&self) -> Result<Arc<Rights>, Refusal> {
+        let generation = self.0.store.generation()?;
+        let mut everyone = lock(&self.0.everyone);
+        if everyone.generation != generation {
+            *everyone = Arc::new(Rights::new(generation));
+        }
+        Ok(Arc::clone(&everyone))
     }
 
     /// Returns what holds for a token now: `known` if nothing changed since it was read, else what the store says.

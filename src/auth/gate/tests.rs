@@ -1,3 +1,6 @@
+mod api;
+mod limits;
+
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -54,13 +57,17 @@ impl Fixture {
     }
 
     fn token(&self, account: &str, scopes: &str) -> (TokenId, PlainToken) {
+        self.limited_token(account, scopes, &TokenLimits::NONE)
+    }
+
+    fn limited_token(&self, account: &str, scopes: &str, limits: &TokenLimits) -> (TokenId, PlainToken) {
         let expires_at = expiry_in_days(90, Timestamp::now()).unwrap();
         let new = CreateToken {
             account,
             name: "laptop",
             scopes,
             expires_at,
-            limits: &TokenLimits::NONE,
+            limits,
         };
         let (token, plain) = token::create(&self.elsewhere, &CLI, &new).unwrap();
         (token.id, plain)

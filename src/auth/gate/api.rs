@@ -1,0 +1,121 @@
+//! What the REST interface asks of the gate.
+
+use super::{Gate, Principal, Rights};
+use crate::auth::grant::{Fetch, Grant, Manage, Push};
+use crate::auth::refusal::Refusal;
+use crate::auth::scope::{Need, Operation};
+use crate::names::RepoPath;
+use crate::store::{AccountId, Role};
+
+impl Gate {
+    /// Decides whether `principal` may do `operation` at all: by the scopes of its token and its network and, where the
+    /// operation is about the server as a whole, by its owner being an administrator and the token not being limited to
+    /// paths. What concerns one repository is to be asked besides, by the other methods.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of kind `Unauthorized`, which an anonymous reader always gets, `Forbidden` or `Internal`.
+    pub fn authorize_api(&self, principal: &Principal, operation: Operation) -> Result<(), Refusal> {
+        let verified = principal.verified.as_ref().ok_or(Refusal::CredentialMissing)?;
+        let verified = self.verify_again(verified, &principal.client)?;
+        if operation.need() == Need::SignIn {
+            return Err(Refusal::SignInNeeded);
+        }
+        if !verified.scopes.allows(operation) {
+            return Err(verified.scope_too_small(operation));
+        }
+        if operation.is_server_wide() {
+            if !verified.limits.paths.is_empty() {
+                return Err(verified.path_not_allowed());
+            }
+            if !verified.is_admin {
+                return Err(Refusal::NotAdministrator {
+                    account: verified.account.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides whether `principal` may read a repository over REST ([`Operation::ReadRepositories`]); otherwise as
+    /// [`Gate::authorize_fetch`].
+    ///
+    /// # Errors
+    ///
+    /// Any kind of refusal but `TooManyRequests`.
+    pub fn authorize_read(
+        &self,
+        principal: &Principal,
+        located: Option<&RepoPath>,
+    ) -> Result<Grant<Fetch>, Refusal> {
+        self.authorize(principal, located, Operation::ReadRepositories, Role::Reader)
+    }
+
+    /// Decides whether `principal` may move refs of a repository over REST ([`Operation::UpdateRefs`]); otherwise as
+    /// [`Gate::authorize_push`]. Which refs, the grant says.
+    ///
+    /// # Errors
+    ///
+    /// Any kind of refusal but `TooManyRequests`.
+    pub fn authorize_update_refs(
+        &self,
+        principal: &Principal,
+        located: Option<&RepoPath>,
+    ) -> Result<Grant<Push>, Refusal> {
+        self.authorize(principal, located, Operation::UpdateRefs, Role::Contributor)
+    }
+
+    /// Decides whether `principal` may make, rename or delete the repository `path`, or set its default branch. There
+    /// need not be one yet: rights on what it would lie in count, and the answer is the same. To rename takes a grant
+    /// on both names.
+    ///
+    /// # Errors
+    ///
+    /// Any kind of refusal but `TooManyRequests`.
+    pub fn authorize_manage(&self, principal: &Principal, path: &RepoPath) -> Result<Grant<Manage>, Refusal> {
+        self.authorize(principal, Some(path), Operation::Manage, Role::Administrator)
+    }
+
+    /// The role of `principal` on a repository for lists, whatever the scopes of its token; None if it may not know of
+    /// it: its owner has no role, or the token is limited to other paths. An anonymous reader has everyone's role where
+    /// anonymous reading is allowed.
+    ///
+    /// Roles that are not in memory are not kept there, so that a long list does not push out what is in use.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of kind `Unauthorized` or `Internal`, and [`Refusal::NetworkNotAllowed`].
+    pub fn visible_role(
+        &self,
+        principal: &Principal,
+        repository: &RepoPath,
+    ) -> Result<Option<Role>, Refusal> {
+        let Some(verified) = &principal.verified else {
+            return if self.0.options.allow_anonymous_read {
+                self.role_without_keeping(&*self.rights_of_everyone()?, None, repository)
+            } else {
+                Ok(None)
+            };
+        };
+        let verified = self.verify_again(verified, &principal.client)?;
+        if !verified.limits.allow_path(repository) {
+            return Ok(None);
+        }
+        if verified.is_admin {
+            return Ok(Some(Role::Administrator));
+        }
+        self.role_without_keeping(&verified.rights, Some(verified.account_id), repository)
+    }
+
+    fn role_without_keeping(
+        &self,
+        rights: &Rights,
+        account: Option<AccountId>,
+        repository: &RepoPath,
+    ) -> Result<Option<Role>, Refusal> {
+        match rights.known_role(repository) {
+            Some(role) => Ok(role),
+            None => Ok(self.0.store.role_on(account, repository)?),
+        }
+    }
+}

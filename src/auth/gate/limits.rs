@@ -1,0 +1,82 @@
+//! What a token is limited to besides its scopes: paths and networks.
+//!
+//! A limit is decided from the request alone, before anything is looked up, so that its answer is the same whether there
+//! is something or not.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::{Gate, Principal, Verified};
+use crate::auth::refusal::Refusal;
+use crate::auth::scope::Operation;
+use crate::names::RepoPath;
+
+impl Gate {
+    /// Narrows the repositories that a URL can mean down to those that the token of `principal` is not limited to leave
+    /// out, in the same order. To be asked before the disk is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::PathNotAllowed`] when none is left of one or more.
+    pub fn narrow<'a>(
+        &self,
+        principal: &Principal,
+        candidates: &'a [RepoPath],
+    ) -> Result<Cow<'a, [RepoPath]>, Refusal> {
+        let Some(verified) = principal
+            .verified
+            .as_deref()
+            .filter(|verified| !verified.limits.paths.is_empty())
+        else {
+            return Ok(Cow::Borrowed(candidates));
+        };
+        let allowed: Vec<RepoPath> = candidates
+            .iter()
+            .filter(|path| verified.limits.allow_path(path))
+            .cloned()
+            .collect();
+        if allowed.is_empty() && !candidates.is_empty() {
+            return Err(verified.path_not_allowed());
+        }
+        Ok(Cow::Owned(allowed))
+    }
+}
+
+impl Verified {
+    pub(super) fn require_network(&self, address: IpAddr) -> Result<(), Refusal> {
+        if self.limits.allow_address(address) {
+            return Ok(());
+        }
+        Err(Refusal::NetworkNotAllowed {
+            name: self.token_name.clone(),
+            id: self.token_id.clone(),
+            networks: self.limits.networks.clone(),
+            address,
+        })
+    }
+
+    pub(super) fn require_path(&self, repository: &RepoPath) -> Result<(), Refusal> {
+        if self.limits.allow_path(repository) {
+            Ok(())
+        } else {
+            Err(self.path_not_allowed())
+        }
+    }
+
+    pub(super) fn path_not_allowed(&self) -> Refusal {
+        Refusal::PathNotAllowed {
+            name: self.token_name.clone(),
+            id: self.token_id.clone(),
+            paths: self.limits.paths.clone(),
+        }
+    }
+
+    pub(super) fn scope_too_small(&self, operation: Operation) -> Refusal {
+        Refusal::ScopeTooSmall {
+            name: self.token_name.clone(),
+            id: self.token_id.clone(),
+            scopes: self.scopes,
+            operation,
+        }
+    }
+}
