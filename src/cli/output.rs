@@ -105,6 +105,7 @@ impl From<store::Error> for CliError {
             Error::Label { .. } => Some("use letters, digits, spaces and punctuation, at most 128 bytes"),
             Error::NewerSchema { .. } => Some("use the newer patgate that wrote it"),
             Error::NotOurs { .. } | Error::Open { .. } => Some("check --data-dir"),
+            Error::PolicyNotFound { .. } => Some("'patgate policy list' shows which policies are set where"),
             Error::TokenNotFound { .. } => Some("'patgate token list' shows which tokens there are"),
             Error::TokenRevoked { .. } => {
                 Some("a revoked token stays revoked: make a new one with 'patgate token create'")

@@ -748,3 +748,67 @@ fn an_event_tells_by_which_token_and_from_where() {
         .unwrap();
     assert_eq!(f.event().actor, root());
 }
+
+#[test]
+fn a_policy_is_set_replaced_and_taken_back_with_an_event_each() {
+    let f = fixture();
+    assert_eq!(f.store.policies().unwrap(), []);
+    assert_eq!(f.store.set_policy(&CLI, None, "b", "1").unwrap(), None);
+    assert_eq!(f.store.set_policy(&root(), Some("Änne"), "a", "2").unwrap(), None);
+    assert_eq!(f.event().actor, root());
+    let before = f.store.set_policy(&CLI, Some("äNNE"), "a", "3").unwrap();
+    assert_eq!(before.as_deref(), Some("2"), "case does not matter");
+    assert_eq!(
+        (
+            f.event().action.as_str(),
+            f.event().subject.as_str(),
+            f.event().details
+        ),
+        (
+            "policy.set",
+            "a",
+            json!({ "collection": "äNNE", "from": "2", "to": "3" })
+        )
+    );
+    f.store.set_policy(&CLI, None, "a", "4").unwrap();
+    let stored = |collection: Option<&str>, name: &str, value: &str| StoredPolicy {
+        collection: collection.map(str::to_owned),
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    assert_eq!(
+        f.store.policies().unwrap(),
+        [
+            stored(None, "a", "4"),
+            stored(None, "b", "1"),
+            stored(Some("äNNE"), "a", "3")
+        ]
+    );
+    assert_eq!(f.store.remove_policy(&CLI, Some("ÄNNE"), "a").unwrap(), "3");
+    assert_eq!(
+        (f.event().action.as_str(), f.event().details),
+        ("policy.remove", json!({ "collection": "ÄNNE", "from": "3" }))
+    );
+    let events = f.store.audit_events(10).unwrap().len();
+    let missing = f.store.remove_policy(&CLI, Some("Änne"), "a").unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "the policy 'a' is not set for the collection 'Änne'"
+    );
+    assert_eq!(f.store.audit_events(10).unwrap().len(), events);
+    assert_eq!(f.store.policies().unwrap().len(), 2, "the server's stay");
+}
+
+#[test]
+fn the_generation_changes_with_every_change_of_a_policy_by_whomever() {
+    let f = fixture();
+    let other = f.other();
+    let before = f.store.generation().unwrap();
+    other.set_policy(&CLI, None, "a", "1").unwrap();
+    let set = f.store.generation().unwrap();
+    other.set_policy(&CLI, None, "a", "2").unwrap();
+    let replaced = f.store.generation().unwrap();
+    other.remove_policy(&CLI, None, "a").unwrap();
+    let all = [before, set, replaced, f.store.generation().unwrap()];
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), 4, "{all:?}");
+}

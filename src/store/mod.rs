@@ -1,4 +1,4 @@
-//! Accounts, tokens, access and the audit trail, kept on disk.
+//! Accounts, tokens, access, policies and the audit trail, kept on disk.
 //!
 //! **Owns** the records and their consistency: every change is one transaction together with its audit event, and is
 //! durable when the method returns. **Does not know** HTTP, git objects, what a scope permits or how a password is
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use records::{
     Access, Account, AccountId, Actor, AuditAction, AuditEvent, EVERYONE, LABEL_BYTES_MAX, LabelError,
-    NewAccount, NewToken, PasswordHash, Requester, Role, RoleError, TOKEN_ID_BYTES, Token, TokenChange,
-    TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse, check_label, is_invisible,
+    NewAccount, NewToken, PasswordHash, Requester, Role, RoleError, StoredPolicy, TOKEN_ID_BYTES, Token,
+    TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -90,6 +90,14 @@ pub enum Error {
         /// What the system or SQLite says.
         reason: String,
     },
+    /// There is no such policy to take back.
+    #[error("the policy '{name}' is not set for {}", place(.collection.as_deref()))]
+    PolicyNotFound {
+        /// The policy.
+        name: String,
+        /// The collection; None for the whole server.
+        collection: Option<String>,
+    },
     /// There is a token with this id or this digest.
     #[error("the token id '{id}' is taken")]
     TokenExists {
@@ -108,6 +116,14 @@ pub enum Error {
         /// The id that was asked for.
         id: TokenId,
     },
+}
+
+/// Where a policy holds, as people read it.
+fn place(collection: Option<&str>) -> String {
+    collection.map_or_else(
+        || "the whole server".to_owned(),
+        |name| format!("the collection '{}'", name.escape_debug()),
+    )
 }
 
 impl From<rusqlite::Error> for Error {
@@ -136,8 +152,8 @@ impl Store {
         sqlite::Sqlite::open(path).map(|database| Store(Backend::Sqlite(Arc::new(database))))
     }
 
-    /// Returns a number that differs from an earlier one if accounts, tokens or access were changed in between, by
-    /// this process or another. Costs a few microseconds.
+    /// Returns a number that differs from an earlier one if accounts, tokens, access or policies were changed in
+    /// between, by this process or another. Costs a few microseconds.
     ///
     /// # Errors
     ///
@@ -414,6 +430,51 @@ impl Store {
     pub fn delete_access(&self, actor: &Actor, repository: &RepoPath) -> Result<(), Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.delete_access(actor, repository),
+        }
+    }
+
+    /// Sets a policy for a collection, or for the whole server (`None`), and returns the value that it had there. The
+    /// store knows neither the names nor the values; `auth::policy` does.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn set_policy(
+        &self,
+        actor: &Actor,
+        collection: Option<&str>,
+        name: &str,
+        value: &str,
+    ) -> Result<Option<String>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.set_policy(actor, collection, name, value),
+        }
+    }
+
+    /// Takes a policy back, and returns the value that it had.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PolicyNotFound`].
+    pub fn remove_policy(
+        &self,
+        actor: &Actor,
+        collection: Option<&str>,
+        name: &str,
+    ) -> Result<String, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.remove_policy(actor, collection, name),
+        }
+    }
+
+    /// Returns all policies that are set: the server's, then the collections', each by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn policies(&self) -> Result<Vec<StoredPolicy>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.policies(),
         }
     }
 

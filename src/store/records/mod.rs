@@ -4,6 +4,7 @@
 //! are not part of [`Token`] and [`Account`].
 
 mod audit;
+mod policy;
 mod token;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 pub use audit::{Actor, AuditAction, AuditEvent, Requester};
+pub use policy::StoredPolicy;
 pub use token::{
     NewToken, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse,
 };

@@ -7,6 +7,7 @@
 mod access;
 mod accounts;
 mod audit;
+mod policies;
 mod tokens;
 
 use std::fs;

@@ -1,0 +1,84 @@
+//! Policies: text under a name, for the whole server or for a collection.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::json;
+
+use super::{Sqlite, audit};
+use crate::store::{Actor, AuditAction, Error, StoredPolicy};
+
+/// What the whole server is kept under.
+const SERVER: &str = "";
+
+fn key(collection: Option<&str>) -> String {
+    collection.map_or_else(|| SERVER.to_owned(), str::to_lowercase)
+}
+
+fn find(connection: &Connection, collection: Option<&str>, name: &str) -> Result<Option<String>, Error> {
+    let value = connection
+        .prepare_cached("SELECT value FROM policies WHERE collection_key = ?1 AND name = ?2")?
+        .query_row(params![key(collection), name], |row| row.get(0))
+        .optional()?;
+    Ok(value)
+}
+
+impl Sqlite {
+    pub(in crate::store) fn set_policy(
+        &self,
+        actor: &Actor,
+        collection: Option<&str>,
+        name: &str,
+        value: &str,
+    ) -> Result<Option<String>, Error> {
+        self.write(|transaction| {
+            let before = find(transaction, collection, name)?;
+            transaction.execute(
+                "INSERT INTO policies (collection_key, collection, name, value) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (collection_key, name) DO UPDATE SET collection = excluded.collection, value = excluded.value",
+                params![key(collection), collection.unwrap_or(SERVER), name, value],
+            )?;
+            let details = json!({ "collection": collection, "from": before, "to": value });
+            audit::record(transaction, actor, AuditAction::PolicySet, name, &details)?;
+            Ok(before)
+        })
+    }
+
+    pub(in crate::store) fn remove_policy(
+        &self,
+        actor: &Actor,
+        collection: Option<&str>,
+        name: &str,
+    ) -> Result<String, Error> {
+        self.write(|transaction| {
+            let before = find(transaction, collection, name)?.ok_or_else(|| Error::PolicyNotFound {
+                name: name.to_owned(),
+                collection: collection.map(str::to_owned),
+            })?;
+            transaction.execute(
+                "DELETE FROM policies WHERE collection_key = ?1 AND name = ?2",
+                params![key(collection), name],
+            )?;
+            let details = json!({ "collection": collection, "from": before });
+            audit::record(transaction, actor, AuditAction::PolicyRemove, name, &details)?;
+            Ok(before)
+        })
+    }
+
+    pub(in crate::store) fn policies(&self) -> Result<Vec<StoredPolicy>, Error> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT collection_key, collection, name, value FROM policies ORDER BY collection_key, name",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut policies = Vec::new();
+            while let Some(row) = rows.next()? {
+                let is_server = row.get::<_, String>(0)? == SERVER;
+                policies.push(StoredPolicy {
+                    collection: if is_server { None } else { Some(row.get(1)?) },
+                    name: row.get(2)?,
+                    value: row.get(3)?,
+                });
+            }
+            Ok(policies)
+        })
+    }
+}
