@@ -13,6 +13,7 @@ mod gate;
 mod grant;
 mod last_used;
 pub mod password;
+pub mod policy;
 mod refusal;
 pub mod scope;
 pub mod throttle;
