@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::output::{CliError, Console};
-use super::{access, audit, completions, repo, serve, token, user};
+use super::{access, audit, completions, policy, repo, serve, token, user};
 use crate::config::{Config, Overrides};
 use crate::store::{DATABASE_FILE, Store};
 
@@ -114,6 +114,9 @@ pub enum Command {
     /// Manage personal access tokens.
     #[command(subcommand, arg_required_else_help = true)]
     Token(token::TokenCommand),
+    /// Manage what tokens may be, on the whole server and in collections.
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(policy::PolicyCommand),
     /// See who changed what.
     #[command(subcommand, arg_required_else_help = true)]
     Audit(audit::AuditCommand),
@@ -169,6 +172,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CliError> {
         Command::Access(command) => access::run(command, common, console),
         Command::Repo(command) => repo::run(command, common, console),
         Command::Token(command) => token::run(command, common, console),
+        Command::Policy(command) => policy::run(command, common, console),
         Command::Audit(command) => audit::run(command, common, console),
         Command::Completions { shell } => completions::print_completions(shell, console),
         Command::Man { command } => completions::print_man(&command, console),

@@ -11,6 +11,7 @@ mod audit;
 mod completions;
 pub mod output;
 mod password;
+mod policy;
 mod repo;
 mod serve;
 mod token;

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::auth::token::ExpiryError;
-use crate::auth::{password, scope, token};
+use crate::auth::{password, policy, scope, token};
 use crate::{config, names, store};
 
 /// Why a command did not do its work: what is wrong, and what to do next.
@@ -151,6 +151,22 @@ impl From<scope::ScopeError> for CliError {
     fn from(error: scope::ScopeError) -> Self {
         CliError::usage(error)
             .hint("'patgate token scopes' lists them all; separate several with spaces, in quotes")
+    }
+}
+
+impl From<policy::Error> for CliError {
+    fn from(error: policy::Error) -> Self {
+        match error {
+            policy::Error::Store(error) => error.into(),
+            policy::Error::Collection { .. } | policy::Error::ServerOnly(_) => CliError::usage(error),
+        }
+    }
+}
+
+impl From<policy::ValueError> for CliError {
+    fn from(error: policy::ValueError) -> Self {
+        let hint = format!("'patgate policy show {}' says what it is for", error.name);
+        CliError::usage(error).hint(hint)
     }
 }
 

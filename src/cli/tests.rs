@@ -209,6 +209,7 @@ fn keys_in_json_are_lower_case_with_underscores() {
         &["repo", "list", "--repos", repos],
         &["token", "list"],
         &["token", "scopes"],
+        &["policy", "list"],
         &["audit", "list"],
         &["repo", "fsck", "P/R", "--repos", repos],
     ] {
@@ -542,4 +543,126 @@ fn every_command_that_makes_a_list_can_print_json_and_has_help() {
         }
     }
     visit(&Cli::command(), "");
+}
+
+#[test]
+fn a_policy_is_explained_set_listed_and_taken_back() {
+    let f = fixture();
+    let outcome = f.done(&["policy", "set", "max-lifetime", "90d"]);
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        ("", "'max-lifetime' is now 90 for the whole server\n")
+    );
+    let outcome = f.done(&["policy", "set", "max-lifetime", "200", "--collection", "Payroll"]);
+    assert_eq!(
+        outcome.stderr,
+        "'max-lifetime' is now 200 for the collection 'Payroll'\n\
+         the whole server has 90, which is stricter and counts\n"
+    );
+    let outcome = f.done(&["policy", "set", "max-lifetime", "30", "--collection", "payroll"]);
+    assert_eq!(
+        outcome.stderr,
+        "'max-lifetime' is now 30 for the collection 'payroll', instead of 200\n"
+    );
+    f.done(&["policy", "set", "creation", "administrators, BOB"]);
+    let table = f.done(&["policy", "list"]).stdout;
+    assert!(
+        table.contains("max-lifetime           90                   the whole server\n"),
+        "{table}"
+    );
+    assert!(
+        table.contains("30                   the collection 'payroll'\n"),
+        "{table}"
+    );
+    assert!(
+        table.contains("administrators, bob  the whole server\n"),
+        "{table}"
+    );
+    assert!(
+        table.contains("off                  the whole server (default)\n"),
+        "{table}"
+    );
+    let shown = f.json(&["policy", "show", "max-lifetime", "--json"]);
+    assert_eq!(
+        (&shown["value"], &shown["is_set"], &shown["default"]),
+        (&"90".into(), &true.into(), &"365".into())
+    );
+    assert_eq!(
+        shown["collections"],
+        serde_json::json!([{ "collection": "payroll", "value": "30" }])
+    );
+    let text = f.done(&["policy", "show", "max-lifetime"]).stdout;
+    assert!(
+        text.contains("SERVER      90") && text.contains("payroll: 30"),
+        "{text}"
+    );
+    let outcome = f.done(&["policy", "unset", "max-lifetime", "--collection", "Payroll"]);
+    assert_eq!(
+        outcome.stderr,
+        "'max-lifetime' was 30 for the collection 'Payroll' and is not set any more: what the whole server has holds \
+         there\n"
+    );
+    let outcome = f.done(&["policy", "unset", "max-lifetime"]);
+    assert!(outcome.stderr.contains("365, the default, holds"), "{outcome:?}");
+    let events = f.json(&["audit", "list", "--limit", "2", "--json"]);
+    assert_eq!(
+        (&events[0]["action"], &events[0]["subject"]),
+        (&"policy.remove".into(), &"max-lifetime".into())
+    );
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_is_refused_with_what_there_is() {
+    let f = fixture();
+    let refused = |args: &[&str], status: u8, text: &str| {
+        let outcome = f.run(args);
+        assert_eq!(outcome.status, status, "{args:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(text), "{args:?}: {}", outcome.stderr);
+    };
+    refused(
+        &["policy", "set", "lifetime", "1"],
+        2,
+        "max-lifetime, full-scope, creation",
+    );
+    refused(
+        &["policy", "set", "max-lifetime", "never"],
+        2,
+        "error: 'max-lifetime' takes a number of days from 1 to 3650, not 'never'\nhint: 'patgate policy show",
+    );
+    refused(
+        &["policy", "set", "revoke-leaked", "off", "--collection", "C"],
+        2,
+        "holds for the whole server, and cannot be set for a collection",
+    );
+    refused(
+        &["policy", "set", "full-scope", "deny", "--collection", "a/b"],
+        2,
+        "the collection 'a/b' holds a character",
+    );
+    refused(
+        &["policy", "set", "creation", "eve"],
+        1,
+        "there is no account named 'eve'\nhint: 'patgate user list'",
+    );
+    refused(
+        &["policy", "unset", "full-scope"],
+        1,
+        "the policy 'full-scope' is not set for the whole server\nhint: 'patgate policy list'",
+    );
+    assert!(f.store().policies().unwrap().is_empty());
+}
+
+#[test]
+fn the_help_of_policies_explains_each() {
+    let mut command = Cli::command();
+    let policy = command.find_subcommand_mut("policy").unwrap();
+    let help = policy.render_long_help().to_string();
+    for policy in crate::auth::policy::ALL {
+        assert!(help.contains(&format!("\n  {}\n      ", policy.text)), "{help}");
+    }
+    let help = help.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        help.contains("Takes a number of days from 1 to 3650; 365 if not set."),
+        "{help}"
+    );
 }
