@@ -29,6 +29,10 @@ pub struct PushLimits {
     pub commands_bytes_max: usize,
     /// Commands in one push.
     pub commands_count_max: usize,
+    /// Push options in one push. People type them.
+    pub push_options_count_max: usize,
+    /// Bytes of all push options of one push.
+    pub push_options_bytes_max: usize,
     /// Bytes of the pack as sent.
     pub pack_bytes_max: u64,
     /// Bytes of one object after inflation.
@@ -50,6 +54,8 @@ impl Default for PushLimits {
         PushLimits {
             commands_bytes_max: 64 << 20,
             commands_count_max: 100_000,
+            push_options_count_max: 256,
+            push_options_bytes_max: 64 << 10,
             pack_bytes_max: 5 << 30,
             object_bytes_max: 1 << 30,
             objects_count_max: 20_000_000,

@@ -42,8 +42,8 @@ pub enum Unsupported {
         "this server does not support pushes from shallow clones yet ('shallow'); push from a full clone"
     )]
     ShallowPush,
-    /// `push-options`.
-    #[error("this server does not support push options yet ('push-options'); push without --push-option")]
+    /// `push-options`, which the repository's configuration turned off. The first words are those of git's client.
+    #[error("the receiving end does not support push options ('push-options'); push without --push-option")]
     PushOptions,
     /// `push-cert`.
     #[error("this server does not support signed pushes yet ('push-cert'); push without --signed")]

@@ -47,13 +47,15 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Reads the command list: the inner error is the client's and has an answer in the protocol.
+    /// Reads the command list, and the push options if they were offered: the inner error is the client's and has an
+    /// answer in the protocol.
     pub(super) fn read_commands(
         &mut self,
         hash: gix_hash::Kind,
         limits: &PushLimits,
+        takes_options: bool,
     ) -> Result<Result<Option<PushRequest>, Refused>, Error> {
-        let mut decoder = CommandDecoder::new(hash, limits);
+        let mut decoder = CommandDecoder::new(hash, limits, takes_options);
         loop {
             self.buffer.resize(BUFFER_BYTES, 0);
             let count = read_some(self.inner, &mut self.buffer).map_err(Error::Read)?;

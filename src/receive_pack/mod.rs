@@ -99,6 +99,7 @@ pub fn advertise(
     let refs = repository.refs()?;
     let rules = &repository.settings().receive_hide_refs;
     let mut advertisement = RefAdvertisement::receive_pack(&ReceivePackCapabilities {
+        push_options: repository.settings().advertise_push_options,
         agent: AGENT,
         object_format: repository.object_hash(),
         session_id: Some(session_id()),
@@ -130,7 +131,8 @@ pub fn serve(
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
     let mut input = Input::new(request);
-    let decoded = match input.read_commands(repository.object_hash(), limits)? {
+    let takes_options = repository.settings().advertise_push_options;
+    let decoded = match input.read_commands(repository.object_hash(), limits, takes_options)? {
         // The probe that git sends before a push too large to send twice: only the status of the answer matters.
         Ok(None) => return Ok(Outcome::default()),
         Ok(Some(decoded)) => decoded,

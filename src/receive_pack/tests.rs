@@ -62,6 +62,7 @@ fn request(commands: &[(&str, ObjectId)], capabilities: Capabilities) -> PushReq
     PushRequest {
         commands: commands.collect(),
         capabilities,
+        push_options: Vec::new(),
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Settings {
     /// `receive.denyDeleteCurrent`: the branch of HEAD may not be deleted. True unless set to `false`, `ignore` or
     /// `warn`.
     pub deny_delete_current: bool,
+    /// `receive.advertisePushOptions`: whether `git push -o` is taken. True unless set to false; git's own default is
+    /// false because only hooks read them there.
+    pub advertise_push_options: bool,
     /// `core.logAllRefUpdates`.
     pub log_all_ref_updates: LogRefUpdates,
     /// `pack.compression`, or else `core.compression`: -1 to 9.
@@ -97,6 +100,7 @@ fn parse(text: &[u8], bare_by_name: bool) -> Result<(Settings, gix_hash::Kind), 
         deny_non_fast_forwards: reader.boolean("receive.denyNonFastForwards")?.unwrap_or(false),
         deny_deletes: reader.boolean("receive.denyDeletes")?.unwrap_or(false),
         deny_delete_current: reader.deny_delete_current()?,
+        advertise_push_options: reader.boolean("receive.advertisePushOptions")?.unwrap_or(true),
         log_all_ref_updates: reader.log_all_ref_updates(is_bare)?,
         compression: reader.compression()?,
         allow_tip_sha1_in_want: reader.boolean("uploadpack.allowTipSHA1InWant")?.unwrap_or(false),
@@ -259,6 +263,7 @@ mod tests {
         let (settings, hash) = parsed("").unwrap();
         assert_eq!(hash, gix_hash::Kind::Sha1);
         assert!(settings.fsck_objects && settings.is_bare && settings.deny_delete_current);
+        assert!(settings.advertise_push_options);
         assert!(!settings.deny_deletes && !settings.deny_non_fast_forwards);
         assert_eq!(settings.log_all_ref_updates, LogRefUpdates::Off);
         assert_eq!((settings.compression, settings.max_input_size), (-1, 0));
@@ -295,9 +300,10 @@ mod tests {
     fn values_are_read_as_git_reads_them_and_includes_are_not_followed() {
         let text = "[include]\npath = /etc/hostname\n[core]\nbare = false\nlogAllRefUpdates = always\n\
                     compression = 3\n[receive]\nmaxInputSize = 2k\nfsckObjects = no\ndenyDeleteCurrent = warn\n\
-                    hideRefs = refs/b/\n[transfer]\nhideRefs = refs/a\n[receive]\nhideRefs = !refs/a/x\n";
+                    advertisePushOptions = off\nhideRefs = refs/b/\n[transfer]\nhideRefs = refs/a\n[receive]\nhideRefs = !refs/a/x\n";
         let (settings, _) = parsed(text).unwrap();
         assert!(!settings.is_bare && !settings.fsck_objects && !settings.deny_delete_current);
+        assert!(!settings.advertise_push_options);
         assert_eq!((settings.compression, settings.max_input_size), (3, 2048));
         assert_eq!(settings.log_all_ref_updates, LogRefUpdates::All);
         assert_eq!(settings.receive_hide_refs, ["refs/b", "refs/a", "!refs/a/x"]);

@@ -1,5 +1,6 @@
-//! The decoder of command lists.
+//! The decoder of command lists and of the push options behind them.
 
+use bstr::BString;
 use gix_hash::Kind;
 
 use super::{Capabilities, Error, PushRequest, RefCommand};
@@ -8,17 +9,26 @@ use crate::protocol::Unsupported;
 use crate::protocol::line::{capabilities, client_text, leading_object_id, quoted, split_once};
 use crate::protocol::pkt_line::{self, Decoded, PktLine};
 
-/// Collects the command list from a stream; feed it bytes until it answers.
+/// Collects the command list from a stream, and the push options if some follow; feed it bytes until it answers.
 ///
-/// It holds the commands and at most one packet that is not complete yet. After an error the stream has no meaning
-/// any more, and the decoder must not be fed again.
+/// It holds the commands, the options and at most one packet that is not complete yet. After an error the stream has
+/// no meaning any more, and the decoder must not be fed again.
 #[derive(Debug)]
 pub struct CommandDecoder {
     hash: Kind,
     bytes_max: usize,
     count_max: usize,
+    options_bytes_max: usize,
+    options_count_max: usize,
+    /// Push options were offered.
+    takes_options: bool,
     /// Bytes of the packets that are complete.
     bytes: usize,
+    /// The commands are complete, and what is read are push options.
+    is_at_options: bool,
+    options: Vec<BString>,
+    /// Bytes of the options, without their packets' lengths.
+    options_bytes: usize,
     /// The start of a packet whose end has not come yet.
     partial: Vec<u8>,
     commands: Vec<RefCommand>,
@@ -33,23 +43,29 @@ pub enum Progress {
     /// All of the input was consumed and more is needed. A stream that ends here was cut off:
     /// [`pkt_line::Error::HungUp`] has the text for it.
     NeedMore,
-    /// The list is whole.
+    /// The list is whole, with its push options.
     Done {
         /// The list. None: only a flush-pkt, the probe that git sends before a push too large to repeat.
         request: Option<PushRequest>,
-        /// Bytes of *this* input that belong to the list; the pack starts after them.
+        /// Bytes of *this* input that belong to it; the pack starts after them.
         consumed: usize,
     },
 }
 
 impl CommandDecoder {
-    /// Starts a list for a repository that uses `hash`.
-    pub fn new(hash: Kind, limits: &PushLimits) -> Self {
+    /// Starts a list for a repository that uses `hash`; `takes_options` tells whether push options were offered.
+    pub fn new(hash: Kind, limits: &PushLimits, takes_options: bool) -> Self {
         CommandDecoder {
             hash,
             bytes_max: limits.commands_bytes_max,
             count_max: limits.commands_count_max,
+            options_bytes_max: limits.push_options_bytes_max,
+            options_count_max: limits.push_options_count_max,
+            takes_options,
             bytes: 0,
+            is_at_options: false,
+            options: Vec::new(),
+            options_bytes: 0,
             partial: Vec::new(),
             commands: Vec::new(),
             capabilities: Capabilities::default(),
@@ -108,8 +124,11 @@ impl CommandDecoder {
         Ok(Some(std::mem::take(&mut self.partial)))
     }
 
-    /// Whether the packet, of `bytes` bytes with its length, ends the list.
+    /// Whether the packet, of `bytes` bytes with its length, ends the list, or both lists if there are two.
     fn take_packet(&mut self, packet: PktLine<'_>, bytes: usize) -> Result<bool, Error> {
+        if self.is_at_options {
+            return self.take_option_packet(packet);
+        }
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > self.bytes_max {
             return Err(Error::TooLarge(self.bytes_max));
@@ -117,9 +136,32 @@ impl CommandDecoder {
         match packet {
             PktLine::Data(payload) => self.take_line(pkt_line::text(payload)).map(|()| false),
             PktLine::Flush if self.is_shallow => Err(Unsupported::ShallowPush.into()),
-            PktLine::Flush => Ok(true),
+            PktLine::Flush => {
+                self.is_at_options = self.capabilities.push_options && !self.commands.is_empty();
+                Ok(!self.is_at_options)
+            }
             PktLine::Delim | PktLine::ResponseEnd => Err(Error::SpecialPacket),
         }
+    }
+
+    fn take_option_packet(&mut self, packet: PktLine<'_>) -> Result<bool, Error> {
+        let option = match packet {
+            PktLine::Data(payload) => pkt_line::text(payload),
+            PktLine::Flush => return Ok(true),
+            PktLine::Delim | PktLine::ResponseEnd => return Err(Error::SpecialPacket),
+        };
+        if self.options.len() >= self.options_count_max {
+            return Err(Error::TooManyPushOptions(self.options_count_max));
+        }
+        self.options_bytes = self.options_bytes.saturating_add(option.len());
+        if self.options_bytes > self.options_bytes_max {
+            return Err(Error::PushOptionsTooLarge(self.options_bytes_max));
+        }
+        if option.iter().any(u8::is_ascii_control) {
+            return Err(Error::PushOptionControl);
+        }
+        self.options.push(option.into());
+        Ok(false)
     }
 
     fn take_line(&mut self, line: &[u8]) -> Result<(), Error> {
@@ -130,7 +172,7 @@ impl CommandDecoder {
         }
         let command = match split_once(line, 0) {
             Some((command, list)) => {
-                self.capabilities.add(list, self.hash)?;
+                self.capabilities.add(list, self.hash, self.takes_options)?;
                 command
             }
             None => line,
@@ -157,11 +199,15 @@ impl CommandDecoder {
     fn finish(&mut self) -> Option<PushRequest> {
         self.bytes = 0;
         self.is_shallow = false;
+        self.is_at_options = false;
+        self.options_bytes = 0;
         let capabilities = std::mem::take(&mut self.capabilities);
         let commands = std::mem::take(&mut self.commands);
+        let push_options = std::mem::take(&mut self.options);
         (!commands.is_empty()).then_some(PushRequest {
             commands,
             capabilities,
+            push_options,
         })
     }
 }
@@ -180,7 +226,7 @@ fn parse_command(line: &[u8], hash: Kind) -> Option<RefCommand> {
 
 impl Capabilities {
     /// Adds those of one line; git reads them on every line that has a NUL, and they never take one back.
-    fn add(&mut self, list: &[u8], hash: Kind) -> Result<(), Error> {
+    fn add(&mut self, list: &[u8], hash: Kind, takes_options: bool) -> Result<(), Error> {
         let mut format = None;
         for (name, value) in capabilities(list) {
             match name {
@@ -194,6 +240,7 @@ impl Capabilities {
                 b"agent" => self.agent = value.map(client_text),
                 b"session-id" => self.session_id = value.map(client_text),
                 b"object-format" => format = format.or(value),
+                b"push-options" if takes_options => self.push_options = true,
                 b"push-options" => return Err(Unsupported::PushOptions.into()),
                 b"push-cert" => return Err(Unsupported::PushCert.into()),
                 _ => {}

@@ -1,8 +1,9 @@
-//! Pushes: the list of commands at the start of a `git-receive-pack` request, and the report that answers it.
+//! Pushes: the list of commands at the start of a `git-receive-pack` request, with the push options behind it, and the
+//! report that answers it.
 //!
-//! Owns the grammar of the list, read from a stream that may be cut anywhere, and where it ends; the pack that
-//! follows, and what may be done to which ref, are for `receive_pack`. Follows gitprotocol-pack(5) and git's
-//! receive-pack.c.
+//! Owns the grammar of both lists, read from a stream that may be cut anywhere, and where they end; the pack that
+//! follows, what may be done to which ref, and what an option means, are for `receive_pack`. Follows
+//! gitprotocol-pack(5) and git's receive-pack.c.
 
 mod commands;
 mod report;
@@ -51,6 +52,8 @@ pub struct Capabilities {
     pub delete_refs: bool,
     /// The pack may name bases of deltas by their offset.
     pub ofs_delta: bool,
+    /// A list of push options follows the list of commands.
+    pub push_options: bool,
     /// The client's name and version for the log: at most 256 printable ASCII characters.
     pub agent: Option<String>,
     /// The client's own name for its process for the log: at most 256 printable ASCII characters.
@@ -71,6 +74,8 @@ pub struct PushRequest {
     pub commands: Vec<RefCommand>,
     /// What the client asked for.
     pub capabilities: Capabilities,
+    /// What the person at the client gave with `git push -o`, in that order and without control characters.
+    pub push_options: Vec<BString>,
 }
 
 /// Why a push is refused before its pack is read. The client is at fault in every case.
@@ -97,4 +102,13 @@ pub enum Error {
     /// More than [`PushLimits::commands_count_max`](crate::limits::PushLimits::commands_count_max).
     #[error("the push has more than {0} refs; push fewer refs at a time")]
     TooManyCommands(usize),
+    /// A push option with a control character, of which git's own client refuses the line feed in these words.
+    #[error("push options must not have new line characters or other control characters")]
+    PushOptionControl,
+    /// More bytes than [`PushLimits::push_options_bytes_max`](crate::limits::PushLimits::push_options_bytes_max).
+    #[error("the push options have more than {0} bytes; give shorter ones")]
+    PushOptionsTooLarge(usize),
+    /// More than [`PushLimits::push_options_count_max`](crate::limits::PushLimits::push_options_count_max).
+    #[error("the push has more than {0} push options; give fewer")]
+    TooManyPushOptions(usize),
 }

@@ -24,7 +24,7 @@ fn body(lines: &[&str]) -> Vec<u8> {
 }
 
 fn decoder() -> CommandDecoder {
-    CommandDecoder::new(Kind::Sha1, &PushLimits::default())
+    CommandDecoder::new(Kind::Sha1, &PushLimits::default(), true)
 }
 
 fn decode(lines: &[&str]) -> Result<Progress, Error> {
@@ -73,9 +73,11 @@ fn commands_and_capabilities_are_read() {
             atomic: true,
             delete_refs: true,
             ofs_delta: true,
+            push_options: false,
             agent: Some("git/2.47.3".into()),
             session_id: Some("s..1".into()),
         },
+        push_options: vec![],
     };
     assert_eq!(request_of(&[&first, &second, &third, "0000"]), Ok(expected));
 }
@@ -194,14 +196,10 @@ fn what_breaks_the_protocol_is_refused_in_gits_words() {
 
 #[test]
 fn features_that_are_not_offered_are_refused_by_name() {
-    let (shallow, options) = (
-        format!("shallow {ID}"),
-        format!("{NULL} {ID} a\0push-options quiet"),
-    );
+    let shallow = format!("shallow {ID}");
     let cert = format!("{NULL} {ID} a\0push-cert=nonce");
     let table = [
         (&*shallow, Unsupported::ShallowPush, "'shallow'"),
-        (&options, Unsupported::PushOptions, "'push-options'"),
         ("push-cert\0quiet", Unsupported::PushCert, "'push-cert'"),
         ("push-cert\n", Unsupported::PushCert, "'push-cert'"),
         (&cert, Unsupported::PushCert, "'push-cert'"),
@@ -214,8 +212,9 @@ fn features_that_are_not_offered_are_refused_by_name() {
 
 #[test]
 fn a_sha256_repository_takes_sha256_clients_only() {
-    let decode =
-        |line: &str| CommandDecoder::new(Kind::Sha256, &PushLimits::default()).push(&body(&[line, "0000"]));
+    let decode = |line: &str| {
+        CommandDecoder::new(Kind::Sha256, &PushLimits::default(), false).push(&body(&[line, "0000"]))
+    };
     let ids = format!("{} {} refs/heads/a", "0".repeat(64), "ab".repeat(32));
     let Ok(Progress::Done {
         request: Some(request),
@@ -241,7 +240,7 @@ fn bounds_are_held() {
         commands_bytes_max: 3 * packet_bytes + 4,
         ..PushLimits::default()
     };
-    let decode = |lines: &[&str]| CommandDecoder::new(Kind::Sha1, &limits).push(&body(lines));
+    let decode = |lines: &[&str]| CommandDecoder::new(Kind::Sha1, &limits, true).push(&body(lines));
     assert!(decode(&[&line, &line, "0000"]).is_ok());
     assert_eq!(
         decode(&[&line, &line, &line, "0000"]),
@@ -256,6 +255,134 @@ fn bounds_are_held() {
     assert!(
         decode(&[&long[..long.len() - 4], "0000"]).is_ok(),
         "the flush-pkt counts too"
+    );
+}
+
+fn with_options() -> String {
+    format!("{NULL} {ID} refs/heads/a\0report-status push-options")
+}
+
+#[test]
+fn push_options_follow_the_commands_where_the_client_says_so() {
+    let options_of = |lines: &[&str]| request_of(lines).map(|request| request.push_options);
+    let first = with_options();
+    let second = format!("{NULL} {ID} refs/heads/b\n");
+    assert_eq!(
+        options_of(&[
+            &first,
+            &second,
+            "0000",
+            "ci.skip\n",
+            "a=b c",
+            "",
+            "\u{e9}",
+            "0000"
+        ]),
+        Ok(vec!["ci.skip".into(), "a=b c".into(), "".into(), "\u{e9}".into()])
+    );
+    assert_eq!(options_of(&[&first, "0000", "0000"]), Ok(vec![]));
+    assert_eq!(
+        decode(&[&first, "0000"]),
+        Ok(Progress::NeedMore),
+        "the options are still to come"
+    );
+    assert_eq!(
+        options_of(&[
+            &format!("{NULL} {ID} refs/heads/a\0quiet"),
+            "0000",
+            "ci.skip",
+            "0000"
+        ]),
+        Ok(vec![]),
+        "what follows is the pack if no options were announced"
+    );
+}
+
+#[test]
+fn push_options_cut_at_any_byte_are_the_same() {
+    let mut input = body(&[
+        &with_options(),
+        "0000",
+        "patgate.allow-secret",
+        "ci.skip\n",
+        "0000",
+    ]);
+    let end = input.len();
+    input.extend_from_slice(b"PACK");
+    let whole = decode_in_pieces(&input, usize::MAX).unwrap();
+    let request = whole.clone().unwrap().0.unwrap();
+    assert_eq!(request.push_options, ["patgate.allow-secret", "ci.skip"]);
+    for cut in 0..end {
+        let mut decoder = decoder();
+        assert_eq!(
+            decoder.push(&input[..cut]),
+            Ok(Progress::NeedMore),
+            "cut at {cut}"
+        );
+        let Ok(Progress::Done { request, consumed }) = decoder.push(&input[cut..]) else {
+            panic!("the lists are whole, cut at {cut}")
+        };
+        assert_eq!((request, cut + consumed), whole.clone().unwrap(), "cut at {cut}");
+    }
+    let mut decoder = decoder();
+    for byte in &input[..end - 1] {
+        assert_eq!(decoder.push(&[*byte]), Ok(Progress::NeedMore));
+    }
+    assert!(matches!(
+        decoder.push(&input[end - 1..end]),
+        Ok(Progress::Done { consumed: 1, .. })
+    ));
+    assert_eq!(
+        decoder.push(b"0000"),
+        Ok(Progress::Done {
+            request: None,
+            consumed: 4
+        }),
+        "afterwards the decoder is as new"
+    );
+}
+
+#[test]
+fn push_options_are_bounded_and_hold_no_control_characters() {
+    let limits = PushLimits {
+        push_options_count_max: 3,
+        push_options_bytes_max: 10,
+        ..PushLimits::default()
+    };
+    let decode = |options: &[&str]| {
+        let first = with_options();
+        let lines = [&[&*first, "0000"], options, &["0000"]].concat();
+        CommandDecoder::new(Kind::Sha1, &limits, true)
+            .push(&body(&lines))
+            .map(|progress| matches!(progress, Progress::Done { .. }))
+    };
+    assert_eq!(decode(&["a", "b", "12345678"]), Ok(true));
+    assert_eq!(
+        decode(&["a", "b", "123456789"]),
+        Err(Error::PushOptionsTooLarge(10))
+    );
+    assert_eq!(decode(&["a", "", "", ""]), Err(Error::TooManyPushOptions(3)));
+    for bad in ["a\nb", "\n\n", "a\0b", "a\tb", "\x1b[2J", "\x7f", "a\r\n"] {
+        assert_eq!(decode(&[bad]), Err(Error::PushOptionControl), "{bad:?}");
+    }
+    assert_eq!(decode(&["0001"]), Err(Error::SpecialPacket));
+    let text = Error::PushOptionControl.to_string();
+    assert!(text.starts_with("push options must not have new line characters"));
+}
+
+#[test]
+fn push_options_that_were_not_offered_are_refused_in_gits_words() {
+    let decoded = CommandDecoder::new(Kind::Sha1, &PushLimits::default(), false).push(&body(&[
+        &with_options(),
+        "0000",
+        "ci.skip",
+        "0000",
+    ]));
+    assert_eq!(decoded, Err(Error::Unsupported(Unsupported::PushOptions)));
+    let text = Unsupported::PushOptions.to_string();
+    assert!(
+        text.starts_with("the receiving end does not support push options"),
+        "{text}"
     );
 }
 
@@ -344,13 +471,31 @@ proptest! {
         let list_bytes = input.len();
         input.extend_from_slice(&pack);
         let capabilities = Capabilities { report_status: true, atomic: true, ..Capabilities::default() };
-        let request = (!commands.is_empty()).then_some(PushRequest { commands, capabilities });
+        let push_options = Vec::new();
+        let request = (!commands.is_empty()).then_some(PushRequest { commands, capabilities, push_options });
         prop_assert_eq!(decode_in_pieces(&input, piece), Ok(Some((request, list_bytes))));
     }
 
     #[test]
+    fn push_options_that_are_encoded_are_decoded_in_pieces_of_any_size(
+        // None that `body` takes for a special packet.
+        options in proptest::collection::vec("|[a-z][ -~\u{e9}]{0,40}", 0..8), piece in 1_usize..200, pack: Vec<u8>,
+    ) {
+        let mut input = body(&[&with_options(), "0000"]);
+        for option in &options {
+            input.extend(body(&[option]));
+        }
+        encode_flush(&mut input);
+        let end = input.len();
+        input.extend_from_slice(&pack);
+        let (request, consumed) = decode_in_pieces(&input, piece)?.unwrap();
+        prop_assert_eq!(consumed, end);
+        prop_assert_eq!(request.unwrap().push_options, options);
+    }
+
+    #[test]
     fn any_bytes_give_the_same_in_pieces_of_any_size(
-        lines in proptest::collection::vec("(0{40} |0{64} |quiet|\\x00|[ -~]){1,6}", 0..5),
+        lines in proptest::collection::vec("(0{40} |0{64} |quiet|push-options|\\x00|[ -~]){1,6}", 0..5),
         tail: Vec<u8>, piece in 1_usize..60,
     ) {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

@@ -168,7 +168,7 @@ fn describe_v0(body: &[u8], hash: Kind) -> String {
 }
 
 fn describe_push(body: &[u8], hash: Kind) -> String {
-    let request = match CommandDecoder::new(hash, &PushLimits::default()).push(body) {
+    let request = match CommandDecoder::new(hash, &PushLimits::default(), true).push(body) {
         Ok(Progress::Done {
             request: Some(request),
             ..
@@ -202,7 +202,16 @@ fn describe_push(body: &[u8], hash: Kind) -> String {
         (capabilities.atomic, "atomic"),
         (capabilities.session_id.is_some(), "session-id"),
     ];
-    format!("{}:{}", commands.collect::<Vec<_>>().join(", "), join(&flags))
+    let options: String = request
+        .push_options
+        .iter()
+        .map(|option| format!(" option={option}"))
+        .collect();
+    format!(
+        "{}:{}{options}",
+        commands.collect::<Vec<_>>().join(", "),
+        join(&flags)
+    )
 }
 
 /// The scenarios of `expected.txt` with what their requests say, the same for every git that was recorded.
@@ -238,7 +247,7 @@ fn every_recorded_request_says_what_its_scenario_did() {
 
 /// What a push decodes to that comes in these pieces: the list, and where the pack starts.
 fn decode_push(hash: Kind, pieces: &[&[u8]]) -> Result<Option<(Option<PushRequest>, usize)>, receive::Error> {
-    let mut decoder = CommandDecoder::new(hash, &PushLimits::default());
+    let mut decoder = CommandDecoder::new(hash, &PushLimits::default(), true);
     let mut before = 0;
     for piece in pieces {
         match decoder.push(piece)? {
@@ -386,6 +395,7 @@ fn advertise_again(recording: &Recording, is_push: bool) -> Vec<u8> {
     let mut list = if is_push {
         v0::encode_service_header(&mut out, Service::ReceivePack);
         v0::RefAdvertisement::receive_pack(&v0::ReceivePackCapabilities {
+            push_options: false,
             agent,
             object_format,
             session_id: None,

@@ -48,8 +48,8 @@ fn inputs_of_v0_request_are_decoded_or_refused() {
 
 type Outcome = Result<Option<(Option<PushRequest>, usize)>, receive::Error>;
 
-fn decode_in_pieces(input: &[u8], hash: Kind, piece: usize) -> Outcome {
-    let mut decoder = CommandDecoder::new(hash, &PushLimits::default());
+fn decode_in_pieces(input: &[u8], hash: Kind, takes_options: bool, piece: usize) -> Outcome {
+    let mut decoder = CommandDecoder::new(hash, &PushLimits::default(), takes_options);
     let mut before = 0;
     for piece in input.chunks(piece) {
         match decoder.push(piece)? {
@@ -67,10 +67,10 @@ fn inputs_of_receive_commands_give_the_same_in_pieces() {
         let Some((_, input)) = input.split_first() else {
             return;
         };
-        for hash in BOTH {
-            let whole = decode_in_pieces(input, hash, usize::MAX);
+        for (hash, takes_options) in BOTH.into_iter().flat_map(|hash| [(hash, true), (hash, false)]) {
+            let whole = decode_in_pieces(input, hash, takes_options, usize::MAX);
             for piece in [1, 3, 64] {
-                assert_eq!(decode_in_pieces(input, hash, piece), whole);
+                assert_eq!(decode_in_pieces(input, hash, takes_options, piece), whole);
             }
         }
     });

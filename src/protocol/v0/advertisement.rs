@@ -49,6 +49,8 @@ impl UploadPackCapabilities<'_> {
 /// What the server offers for pushes.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceivePackCapabilities<'a> {
+    /// Push options are taken.
+    pub push_options: bool,
     /// The server's name and version: printable ASCII without spaces.
     pub agent: &'a str,
     /// The repository's hash function.
@@ -62,6 +64,9 @@ impl ReceivePackCapabilities<'_> {
     fn encode(&self) -> Vec<u8> {
         let mut list =
             b"report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta".to_vec();
+        if self.push_options {
+            list.extend_from_slice(b" push-options");
+        }
         push_identity(&mut list, self.session_id, self.object_format, self.agent);
         list
     }

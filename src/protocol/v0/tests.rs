@@ -292,6 +292,7 @@ fn the_first_ref_carries_the_capabilities() {
 #[test]
 fn a_list_without_refs_has_the_capabilities_on_the_null_id() {
     let capabilities = ReceivePackCapabilities {
+        push_options: true,
         agent: "patgate/1",
         object_format: Kind::Sha256,
         session_id: None,
@@ -303,7 +304,7 @@ fn a_list_without_refs_has_the_capabilities_on_the_null_id() {
     let expected = body(&[
         &format!(
             "{} capabilities^{{}}\0report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta \
-             object-format=sha256 agent=patgate/1\n",
+             push-options object-format=sha256 agent=patgate/1\n",
             "0".repeat(64)
         ),
         "0000",
