@@ -7,8 +7,10 @@
 //! long as the handle that gave it. Sizes that a file claims are held against the bytes it has before memory is taken.
 //! Spec: gitformat-pack(5), gitrepository-layout(5).
 
+pub mod bitmap;
 mod cache;
 pub mod delta;
+pub mod ewah;
 mod handle;
 mod loose;
 mod pack_file;
@@ -17,6 +19,7 @@ mod pack_set;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use bitmap::PackBitmaps;
 pub use handle::{Location, Object, Objects};
 pub use loose::LooseReader;
 pub use pack_file::{EntryKind, Pack, RawEntry};

@@ -12,6 +12,7 @@ use gix_object::Kind;
 use gix_pack::data::entry::Header;
 
 use super::Error;
+use super::bitmap::PackBitmaps;
 
 /// zlib cannot make more than this many bytes of one: a larger claim is a lie.
 const INFLATE_RATIO_MAX: u64 = 1032;
@@ -52,6 +53,9 @@ pub struct Pack {
     index: OnceLock<gix_pack::index::File>,
     data: OnceLock<gix_pack::data::File>,
     reverse: OnceLock<Vec<(u64, u32)>>,
+    /// Whether there was a file of bitmaps beside it when it was listed.
+    has_bitmaps: bool,
+    bitmaps: OnceLock<Option<PackBitmaps>>,
     /// When a file could not be used last.
     failed: RwLock<Option<Instant>>,
 }
@@ -63,7 +67,7 @@ impl std::fmt::Debug for Pack {
 }
 
 impl Pack {
-    pub(crate) fn new(index_path: PathBuf, pack: &Metadata, hash: gix_hash::Kind) -> Pack {
+    pub(crate) fn new(index_path: PathBuf, pack: &Metadata, hash: gix_hash::Kind, has_bitmaps: bool) -> Pack {
         Pack {
             index_path,
             inode: pack.ino(),
@@ -72,6 +76,8 @@ impl Pack {
             index: OnceLock::new(),
             data: OnceLock::new(),
             reverse: OnceLock::new(),
+            has_bitmaps,
+            bitmaps: OnceLock::new(),
             failed: RwLock::new(None),
         }
     }
@@ -80,8 +86,26 @@ impl Pack {
         &self.index_path
     }
 
-    pub(crate) fn is_file(&self, pack: &Metadata) -> bool {
-        self.inode == pack.ino() && self.len == pack.len()
+    /// Whether it is the pack file that `pack` tells of, with bitmaps beside it or without as it was listed.
+    pub(crate) fn is_file(&self, pack: &Metadata, has_bitmaps: bool) -> bool {
+        self.inode == pack.ino() && self.len == pack.len() && self.has_bitmaps == has_bitmaps
+    }
+
+    /// The reachability bitmaps that were made for it, read when first asked for; None if there are none that can be
+    /// used.
+    pub fn bitmaps(&self) -> Option<&PackBitmaps> {
+        if !self.has_bitmaps {
+            return None;
+        }
+        let index = self.index()?;
+        let read = || {
+            let path = self.index_path.with_extension("bitmap");
+            PackBitmaps::read(&path, index).unwrap_or_else(|err| {
+                tracing::warn!(path = %path.display(), %err, "bitmaps are not used");
+                None
+            })
+        };
+        self.bitmaps.get_or_init(read).as_ref()
     }
 
     /// The index, or `None` if it cannot be used; then its objects are not found here.
@@ -158,6 +182,30 @@ impl Pack {
             .ok()?;
         let &(_, place) = reverse.get(at)?;
         Some(self.index()?.oid_at_index(place).to_owned())
+    }
+
+    /// The place of `id` in the order of the pack.
+    pub fn place_of(&self, id: &gix_hash::oid) -> Option<usize> {
+        let index = self.index()?;
+        let offset = index.pack_offset_at_index(index.lookup(id)?);
+        self.reverse()
+            .binary_search_by_key(&offset, |&(offset, _)| offset)
+            .ok()
+    }
+
+    /// Where the entry at this place in the order of the pack starts, and the id of its object.
+    pub fn at_place(&self, place: usize) -> Option<(u64, ObjectId)> {
+        let &(offset, in_index) = self.reverse().get(place)?;
+        Some((offset, self.index()?.oid_at_index(in_index).to_owned()))
+    }
+
+    /// The bytes of the pack from the first entry to the last, without header and checksum, if they are entries of
+    /// version 2; and the checksum.
+    pub fn all_entries(&self) -> Option<(&[u8], ObjectId)> {
+        let data = self.data()?;
+        let is_v2 = data.version() == gix_pack::data::Version::V2;
+        let entries = data.entry_slice(12..data.pack_end() as u64).filter(|_| is_v2)?;
+        Some((entries, data.checksum()))
     }
 
     /// Number of objects by the index.
@@ -284,7 +332,7 @@ mod tests {
             "git init -q . && echo a | git hash-object -w --stdin | git pack-objects -q p && mv p-*.pack p.pack && mv p-*.idx idx",
         );
         let meta = std::fs::metadata(dir.path().join("p.pack")).unwrap();
-        let pack = Pack::new(dir.path().join("p.idx"), &meta, gix_hash::Kind::Sha1);
+        let pack = Pack::new(dir.path().join("p.idx"), &meta, gix_hash::Kind::Sha1, false);
         std::fs::create_dir(dir.path().join("p.idx")).unwrap();
         assert!(pack.index().is_none());
         assert_eq!(pack.objects().count(), 0);

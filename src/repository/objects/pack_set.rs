@@ -1,6 +1,6 @@
 //! Which packs and object directories there are at one moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -180,18 +180,27 @@ impl PackSet {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
                 Err(err) => return Err(Error::io(&pack_dir)(err)),
             };
+            let mut indexes: Vec<PathBuf> = Vec::new();
+            let mut with_bitmaps: HashSet<PathBuf> = HashSet::new();
             for entry in entries {
                 let path = entry.map_err(Error::io(&pack_dir))?.path();
-                if path.extension().is_none_or(|ext| ext != "idx") {
-                    continue;
+                match path.extension().and_then(|ext| ext.to_str()) {
+                    Some("idx") => indexes.push(path),
+                    Some("bitmap") => {
+                        with_bitmaps.insert(path.with_extension("idx"));
+                    }
+                    _ => {}
                 }
+            }
+            for path in indexes {
+                let has_bitmaps = with_bitmaps.contains(&path);
                 // A pack that a concurrent `git gc` removes between two looks is as if it had never been there.
                 let Ok(meta) = fs::metadata(path.with_extension("pack")) else {
                     continue;
                 };
                 let pack = match open.get(path.as_path()) {
-                    Some(pack) if pack.is_file(&meta) => Arc::clone(pack),
-                    _ => Arc::new(Pack::new(path, &meta, self.hash)),
+                    Some(pack) if pack.is_file(&meta, has_bitmaps) => Arc::clone(pack),
+                    _ => Arc::new(Pack::new(path, &meta, self.hash, has_bitmaps)),
                 };
                 found.push((meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), pack));
             }
