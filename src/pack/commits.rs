@@ -345,6 +345,41 @@ impl<'a> Commits<'a> {
         Ok(found)
     }
 
+    /// Returns the commits that `tips` reach, newest first, without going on below those of which `is_known` says that
+    /// it knows all that they reach; these are not returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Commits::walk`].
+    pub fn reach(
+        &mut self,
+        tips: &[ObjectId],
+        is_known: &mut dyn FnMut(&oid) -> bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<CommitIndex>, Error> {
+        let mut queue = Queue::default();
+        let mut found = Vec::new();
+        let mut next: Vec<CommitIndex> = tips.iter().map(|&id| self.insert(id)).collect();
+        loop {
+            for commit in next.drain(..) {
+                let is_seen = self.node(commit).flags & SEEN != 0;
+                if is_seen || is_known(&self.node(commit).id) {
+                    continue;
+                }
+                self.push(&mut queue, commit)?;
+            }
+            let Some(Queued { commit, .. }) = queue.heap.pop() else {
+                return Ok(found);
+            };
+            if self.interrupt.is_triggered() {
+                return Err(Error::Interrupted);
+            }
+            found.push(commit);
+            progress(found.len());
+            next.extend_from_slice(self.parents(commit));
+        }
+    }
+
     /// Tells whether each of `tips` reaches one of `targets`, or is one, over commits that are not older than `oldest`,
     /// in seconds. A "no" may be wrong where dates are; it only makes a client say more of what it has.
     ///

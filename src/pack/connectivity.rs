@@ -34,6 +34,7 @@ pub fn check(
         haves: vouched,
         tags: &[],
         checks_blobs: true,
+        names_whole_pack: false,
     };
     enumerate(objects, graph, &request, progress, interrupt)?;
     Ok(Connected::proven())

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
@@ -18,7 +19,8 @@ use super::commits::{CommitIndex, Commits};
 use super::id_hash::IdHash;
 use super::trees::{DEPTH_MAX, EntryMode, TreeCursor};
 use crate::interrupt::Interrupt;
-use crate::repository::objects::{Location, Objects};
+use crate::repository::objects::ewah::Bits;
+use crate::repository::objects::{Location, Objects, Pack};
 
 /// Parents that a commit's tree is compared with. What a later one alone has is listed again, which costs bytes and
 /// never leaves anything out; without a bound a commit of ten thousand parents would hold as many trees at once.
@@ -46,6 +48,8 @@ pub struct ListedObject {
 /// Objects to send, each once, in the order in which git sends them: commits, tags, trees, blobs, each newest first.
 #[derive(Debug)]
 pub struct ObjectList {
+    /// All of a pack and nothing else: which, and how many objects it has. The others are empty then.
+    whole_pack: Option<(u32, usize)>,
     objects: Vec<ListedObject>,
     places: HashTable<u32>,
     hasher: IdHash,
@@ -56,6 +60,7 @@ pub struct ObjectList {
 impl ObjectList {
     fn new() -> ObjectList {
         ObjectList {
+            whole_pack: None,
             objects: Vec::new(),
             places: HashTable::new(),
             hasher: IdHash::default(),
@@ -72,6 +77,12 @@ impl ObjectList {
         list
     }
 
+    /// The pack that is wanted from its first to its last object, with nothing besides. Then [`ObjectList::objects`] is
+    /// empty.
+    pub fn whole_pack(&self) -> Option<u32> {
+        self.whole_pack.map(|(pack, _)| pack)
+    }
+
     /// The objects in the order in which they are sent.
     pub fn objects(&self) -> &[ListedObject] {
         &self.objects
@@ -79,12 +90,12 @@ impl ObjectList {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.objects.len()
+        self.whole_pack.map_or(self.objects.len(), |(_, objects)| objects)
     }
 
     /// Whether nothing is to be sent.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
+        self.len() == 0
     }
 
     /// The place of `id` in [`ObjectList::objects`].
@@ -128,6 +139,8 @@ pub struct Request<'a> {
     pub tags: &'a [(ObjectId, ObjectId)],
     /// Look at what trees name as files, which costs a look at each: it may be something else.
     pub checks_blobs: bool,
+    /// Where exactly the objects of one pack are wanted, say just that.
+    pub names_whole_pack: bool,
 }
 
 /// Lists what `request` asks for. `progress` is told how many objects were found so far, now and then.
@@ -166,20 +179,18 @@ pub fn enumerate(
         sort_want(objects, id, &client_has, &mut tips, &mut tags, &mut others)?;
     }
 
+    // Small differences are found faster by walking than from the bitmaps of both sides.
+    if request.haves.is_empty()
+        && !request.checks_blobs
+        && let Some(reached) = Reached::by_bitmaps(objects, graph, &tips, progress, interrupt)?
+    {
+        return reached.list(objects, request, tags, others, progress, interrupt);
+    }
+
     let mut commits = Commits::new(objects, graph, interrupt);
     let found = commits.walk(&tips, &excluded, progress)?;
-    let mut walk = Walk {
-        list: ObjectList {
-            client_has,
-            ..ObjectList::new()
-        },
-        trees: Vec::new(),
-        blobs: Vec::new(),
-        seen: IdSet::default(),
-        checks_blobs: request.checks_blobs,
-        progress,
-        interrupt,
-    };
+    let mut walk = Walk::new(None, request.checks_blobs, progress, interrupt);
+    walk.list.client_has = client_has;
     for &commit in &found {
         let id = commits.id(commit);
         walk.add_listed(commits.objects(), id)?;
@@ -203,24 +214,9 @@ pub fn enumerate(
         walk.trees.reverse();
         walk.blobs.reverse();
     } else {
-        // All is to be listed, so whatever was walked to its end vouches for what it holds: a commit's tree is compared
-        // with that of a child, which came before.
-        let mut children: HashMap<CommitIndex, ObjectId> = HashMap::new();
-        for &commit in &found {
-            let tree = commits.tree(commit);
-            let child = children.remove(&commit).map(|tree| (tree, false));
-            walk.add_tree(commits.objects(), tree, child.as_slice())?;
-            for &parent in commits.parents(commit) {
-                children.entry(parent).or_insert(tree);
-            }
-        }
+        walk.add_all_trees(&mut commits, &found)?;
     }
-    for (id, kind) in others {
-        match kind {
-            Kind::Tree => walk.add_tree(commits.objects(), id, &[])?,
-            _ => walk.add_blob(commits.objects(), &id)?,
-        }
-    }
+    walk.add_others(commits.objects(), others)?;
     walk.add_tags_of(commits.objects(), request.tags, commit_count)?;
     Ok(walk.finish())
 }
@@ -283,8 +279,172 @@ fn sort_want(
     }
 }
 
+/// What bitmaps say that some tips reach, and the commits above these.
+struct Reached {
+    pack_no: u32,
+    pack: Arc<Pack>,
+    /// Objects of the pack, by their place in its order.
+    bits: Bits,
+    /// Commits that no bitmap covers, newest first, as id and tree, with the tree of a child that comes before.
+    commits: Vec<NewCommit>,
+}
+
+/// A commit that no bitmap covers.
+struct NewCommit {
+    id: ObjectId,
+    tree: ObjectId,
+    /// The tree of a child of it that comes before.
+    child_tree: Option<ObjectId>,
+}
+
+impl Reached {
+    /// Looks for a pack with bitmaps and walks from `tips` down to commits of which they say everything; None if there
+    /// is no such pack.
+    fn by_bitmaps(
+        objects: &mut Objects,
+        graph: Option<&gix_commitgraph::Graph>,
+        tips: &[ObjectId],
+        progress: &mut dyn FnMut(usize),
+        interrupt: &Interrupt,
+    ) -> Result<Option<Reached>, Error> {
+        let with_bitmaps = (0u32..)
+            .zip(objects.packs())
+            .filter(|(_, pack)| pack.bitmaps().is_some());
+        let Some((pack_no, pack)) = with_bitmaps.max_by_key(|(_, pack)| pack.num_objects()) else {
+            return Ok(None);
+        };
+        let pack = Arc::clone(pack);
+        let Some(bitmaps) = pack.bitmaps() else {
+            return Ok(None);
+        };
+        let mut bits = Bits::new(bitmaps.num_objects());
+        let mut commits = Commits::new(objects, graph, interrupt);
+        let mut is_known = |id: &oid| {
+            if pack.place_of(id).is_some_and(|place| bits.contains(place)) {
+                return true;
+            }
+            // A damaged set is as if there were none.
+            let Ok(Some(reached)) = bitmaps.reachable_from(id) else {
+                return false;
+            };
+            bits.add(&reached);
+            true
+        };
+        let found = commits.reach(tips, &mut is_known, progress)?;
+        let mut children: HashMap<CommitIndex, ObjectId> = HashMap::new();
+        let mut above = Vec::new();
+        for commit in found {
+            let (id, tree) = (commits.id(commit), commits.tree(commit));
+            // It was met before a bitmap that covers it.
+            if pack.place_of(&id).is_some_and(|place| bits.contains(place)) {
+                continue;
+            }
+            let child_tree = children.remove(&commit);
+            above.push(NewCommit { id, tree, child_tree });
+            for &parent in commits.parents(commit) {
+                children.entry(parent).or_insert(tree);
+            }
+        }
+        Ok(Some(Reached {
+            pack_no,
+            pack,
+            bits,
+            commits: above,
+        }))
+    }
+
+    /// Lists what was reached: new commits, tags, the pack's objects in its order, new trees and blobs.
+    fn list(
+        self,
+        objects: &mut Objects,
+        request: &Request<'_>,
+        tags: Vec<ObjectId>,
+        others: Vec<(ObjectId, Kind)>,
+        progress: &mut dyn FnMut(usize),
+        interrupt: &Interrupt,
+    ) -> Result<ObjectList, Error> {
+        let Reached {
+            pack_no,
+            pack,
+            mut bits,
+            commits,
+        } = self;
+        // No commit reaches a tag, so no stored set has one.
+        let mut new_tags = Vec::new();
+        let mut add_tag = |bits: &mut Bits, tag: ObjectId| match pack.place_of(&tag) {
+            Some(place) => {
+                bits.insert(place);
+            }
+            None => new_tags.push(tag),
+        };
+        for tag in tags {
+            add_tag(&mut bits, tag);
+        }
+        let new_commits: IdSet = commits.iter().map(|commit| commit.id).collect();
+        for &(tag, target) in request.tags {
+            let is_below = new_commits.contains(&target)
+                || pack.place_of(&target).is_some_and(|place| bits.contains(place));
+            let mut at = tag;
+            while is_below && at != target && objects.kind(&at)? == Some(Kind::Tag) {
+                add_tag(&mut bits, at);
+                at = tag_target(objects, at)?;
+            }
+        }
+        let known = Known {
+            pack: &pack,
+            bits: &bits,
+        };
+        let mut walk = Walk::new(Some(known), false, progress, interrupt);
+        for commit in &commits {
+            walk.add_listed(objects, commit.id)?;
+        }
+        for tag in new_tags {
+            walk.add_listed(objects, tag)?;
+        }
+        for commit in &commits {
+            let child = commit.child_tree.map(|tree| (tree, false));
+            walk.add_tree(objects, commit.tree, child.as_slice())?;
+        }
+        walk.add_others(objects, others)?;
+        let has_all = bits.count() == pack.num_objects() as usize;
+        if request.names_whole_pack && has_all && walk.is_empty() {
+            walk.list.whole_pack = Some((pack_no, pack.num_objects() as usize));
+            return Ok(walk.list);
+        }
+        for place in bits.iter() {
+            let missing = || {
+                crate::repository::objects::Error::corrupt(place, "a bitmap names it, and the pack lacks it")
+            };
+            let (offset, id) = pack.at_place(place).ok_or_else(missing)?;
+            let location = Location::Packed {
+                pack: pack_no,
+                offset,
+            };
+            walk.list.insert(ListedObject { id, location });
+        }
+        Ok(walk.finish())
+    }
+}
+
+/// Objects of a pack that go along in any case.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    pack: &'a Pack,
+    bits: &'a Bits,
+}
+
+impl Known<'_> {
+    fn contains(&self, id: &oid) -> bool {
+        self.pack
+            .place_of(id)
+            .is_some_and(|place| self.bits.contains(place))
+    }
+}
+
 struct Walk<'a> {
     list: ObjectList,
+    /// What needs no listing one by one.
+    known: Option<Known<'a>>,
     trees: Vec<ListedObject>,
     blobs: Vec<ListedObject>,
     /// Trees and blobs that were met, listed or had.
@@ -308,7 +468,61 @@ struct Held {
     bases: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(
+        known: Option<Known<'a>>,
+        checks_blobs: bool,
+        progress: &'a mut dyn FnMut(usize),
+        interrupt: &'a Interrupt,
+    ) -> Walk<'a> {
+        Walk {
+            list: ObjectList::new(),
+            known,
+            trees: Vec::new(),
+            blobs: Vec::new(),
+            seen: IdSet::default(),
+            checks_blobs,
+            progress,
+            interrupt,
+        }
+    }
+
+    /// Whether nothing was listed.
+    fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.trees.is_empty() && self.blobs.is_empty()
+    }
+
+    /// Notes that `id` was met; true if it was not before and must be listed.
+    fn is_new(&mut self, id: &oid) -> bool {
+        !self.known.is_some_and(|known| known.contains(id)) && self.seen.insert(id.to_owned())
+    }
+
+    /// Lists the trees of all of `found`, where nothing is excluded. All is to be listed then, so whatever was walked to
+    /// its end vouches for what it holds: a commit's tree is compared with that of a child, which came before.
+    fn add_all_trees(&mut self, commits: &mut Commits<'_>, found: &[CommitIndex]) -> Result<(), Error> {
+        let mut children: HashMap<CommitIndex, ObjectId> = HashMap::new();
+        for &commit in found {
+            let tree = commits.tree(commit);
+            let child = children.remove(&commit).map(|tree| (tree, false));
+            self.add_tree(commits.objects(), tree, child.as_slice())?;
+            for &parent in commits.parents(commit) {
+                children.entry(parent).or_insert(tree);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists trees and blobs that are wanted by themselves.
+    fn add_others(&mut self, objects: &mut Objects, others: Vec<(ObjectId, Kind)>) -> Result<(), Error> {
+        for (id, kind) in others {
+            match kind {
+                Kind::Tree => self.add_tree(objects, id, &[])?,
+                _ => self.add_blob(objects, &id)?,
+            }
+        }
+        Ok(())
+    }
+
     fn locate(objects: &mut Objects, id: &oid) -> Result<ListedObject, Error> {
         let location = objects.locate(id)?.ok_or_else(|| Error::Missing(id.to_owned()))?;
         Ok(ListedObject {
@@ -324,7 +538,7 @@ impl Walk<'_> {
     }
 
     fn add_blob(&mut self, objects: &mut Objects, id: &oid) -> Result<(), Error> {
-        if self.seen.insert(id.to_owned()) {
+        if self.is_new(id) {
             let listed = Self::locate(objects, id)?;
             if self.checks_blobs {
                 let actual = objects.kind_at(id, listed.location)?;
@@ -417,7 +631,7 @@ impl Walk<'_> {
         if self.interrupt.is_triggered() {
             return Err(Error::Interrupted);
         }
-        if !self.seen.insert(id.to_owned()) {
+        if !self.is_new(id) {
             return Ok(None);
         }
         let listed = Self::locate(objects, id)?;

@@ -284,6 +284,7 @@ impl Source {
             haves: &[],
             tags: &[],
             checks_blobs: false,
+            names_whole_pack: false,
         };
         let list = enumerate(&mut objects, graph.as_deref(), &request, &mut |_| (), interrupt)?;
         Ok(copy(&mut objects, &list, dir, options, progress, interrupt)?)

@@ -1,3 +1,5 @@
+mod bitmaps;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -106,6 +108,7 @@ fn list(objects: &mut Objects, wants: &[ObjectId], haves: &[ObjectId]) -> Object
         haves,
         tags: &[],
         checks_blobs: false,
+        names_whole_pack: false,
     };
     enumerate(objects, None, &request, &mut |_| (), &Interrupt::new()).unwrap()
 }
@@ -455,6 +458,7 @@ fn a_commit_graph_changes_nothing_but_the_cost() {
             haves: &pair[1..],
             tags: &[],
             checks_blobs: false,
+            names_whole_pack: false,
         };
         let with = enumerate(
             &mut objects,
@@ -620,6 +624,7 @@ fn an_interrupt_stops_the_walk_and_the_pack() {
         haves: &[],
         tags: &[],
         checks_blobs: false,
+        names_whole_pack: false,
     };
     assert!(matches!(
         enumerate(&mut objects, None, &request, &mut |_| (), &interrupt),

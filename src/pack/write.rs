@@ -5,6 +5,7 @@
 //! Every other object is deflated whole. Spec: gitformat-pack(5).
 
 use std::io::Write;
+use std::sync::Arc;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use gix_hash::ObjectId;
@@ -17,6 +18,9 @@ use crate::repository::objects::{EntryKind, Location, Objects};
 
 /// Pieces in which large objects are deflated.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// Pieces in which a whole pack is copied, between two looks at the interrupt.
+const COPIED_PIECE_BYTES: usize = 1 << 20;
 
 /// How a pack is to be made.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +38,7 @@ pub struct Options {
 pub struct Written {
     /// Objects.
     pub objects: u64,
-    /// Those of them that went as deltas.
+    /// Those of them that went as deltas; not counted where a pack was copied as a whole.
     pub deltas: u64,
     /// Those that were copied as stored.
     pub reused: u64,
@@ -75,7 +79,7 @@ pub fn write(
             inner: out,
             bytes: 0,
         },
-        offsets: vec![0; list.len()],
+        offsets: vec![0; list.objects().len()],
         deflate: Compress::new(level, true),
         buffer: vec![0; PIECE_BYTES],
         written: Written::default(),
@@ -129,7 +133,34 @@ enum Plan {
 }
 
 impl Writer<'_> {
+    /// Sends a whole pack as it is stored.
+    fn copy_pack(mut self, pack: u32, interrupt: &Interrupt) -> Result<Written, Error> {
+        let pack = self.objects.pack(pack).map(Arc::clone);
+        let stored = pack.as_ref().and_then(|pack| pack.all_entries());
+        let (entries, checksum) = stored.ok_or_else(|| {
+            crate::repository::objects::Error::corrupt("a pack", "it cannot be read any more")
+        })?;
+        let count = u32::try_from(self.list.len()).map_err(|_| too_many())?;
+        let out = &mut *self.out.inner;
+        out.write_all(b"PACK\0\0\0\x02").map_err(Error::Write)?;
+        out.write_all(&count.to_be_bytes()).map_err(Error::Write)?;
+        for piece in entries.chunks(COPIED_PIECE_BYTES) {
+            if interrupt.is_triggered() {
+                return Err(Error::Interrupted);
+            }
+            out.write_all(piece).map_err(Error::Write)?;
+        }
+        out.write_all(checksum.as_slice()).map_err(Error::Write)?;
+        self.written.objects = u64::from(count);
+        self.written.reused = u64::from(count);
+        self.written.bytes = (12 + entries.len() + checksum.as_slice().len()) as u64;
+        Ok(self.written)
+    }
+
     fn run(mut self, progress: &mut dyn FnMut(u64), interrupt: &Interrupt) -> Result<Written, Error> {
+        if let Some(pack) = self.list.whole_pack() {
+            return self.copy_pack(pack, interrupt);
+        }
         let count = u32::try_from(self.list.len()).map_err(|_| too_many())?;
         self.out.put(b"PACK\0\0\0\x02")?;
         self.out.put(&count.to_be_bytes())?;

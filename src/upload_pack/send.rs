@@ -108,6 +108,8 @@ impl<'a> Bands<'a> {
             haves,
             tags: &tags,
             checks_blobs: false,
+            // Stored deltas name their bases by distance.
+            names_whole_pack: options.ofs_delta,
         };
         let mut count = 0;
         let list = enumerate(
