@@ -1,4 +1,4 @@
-//! Whether everything that new tips reach is there, at a cost that grows with what is new.
+//! Whether everything that new tips reach is there and can be walked again, at a cost that grows with what is new.
 //!
 //! An object that exists proves nothing of what it reaches: a `git gc` by somebody else may have left a commit and
 //! removed its trees. So the walk goes down from the new tips and stops only where the repository's own refs vouch for
@@ -20,7 +20,7 @@ use crate::repository::quarantine::Connected;
 /// # Errors
 ///
 /// [`Error::Missing`] names the first object that is not there, [`Error::Kind`] the first that is not of the kind that
-/// it is named as.
+/// it is named as, [`Error::TooDeep`] the first tree that nobody could fetch.
 pub fn check(
     objects: &mut Objects,
     graph: Option<&gix_commitgraph::Graph>,
@@ -33,7 +33,7 @@ pub fn check(
         wants: tips,
         haves: vouched,
         tags: &[],
-        checks_blobs: true,
+        strict: true,
         names_whole_pack: false,
     };
     enumerate(objects, graph, &request, progress, interrupt)?;

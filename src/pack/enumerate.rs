@@ -16,6 +16,7 @@ use hashbrown::hash_table::Entry;
 
 use super::Error;
 use super::commits::{CommitIndex, Commits};
+use super::depth::{Room, Rooms};
 use super::id_hash::IdHash;
 use super::trees::{DEPTH_MAX, EntryMode, TreeCursor};
 use crate::interrupt::Interrupt;
@@ -26,8 +27,8 @@ use crate::repository::objects::{Location, Objects, Pack};
 /// never leaves anything out; without a bound a commit of ten thousand parents would hold as many trees at once.
 const COMPARED_PARENTS_MAX: usize = 16;
 
-/// Bytes of the trees from a root down to where the walk is. A push of some kilobytes can make thousands of levels of
-/// many megabytes each; a directory of a million files has 40 MB.
+/// Bytes of the trees from a root down to where the walk is that are held at once. A push of some kilobytes can make
+/// thousands of levels of many megabytes each; a directory of a million files has 40 MB.
 const PATH_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of the trees that those are compared with. Beyond, the walk goes on without comparing.
@@ -137,8 +138,9 @@ pub struct Request<'a> {
     pub haves: &'a [ObjectId],
     /// Tags, as id and what they finally point at: listed where that is listed too (`include-tag`).
     pub tags: &'a [(ObjectId, ObjectId)],
-    /// Look at what trees name as files, which costs a look at each: it may be something else.
-    pub checks_blobs: bool,
+    /// Be as strict as with a push: look at what trees name as files, which costs a look at each and may be something
+    /// else, and hold a tree's depth against the bound wherever it is met, not only where it is met first.
+    pub strict: bool,
     /// Where exactly the objects of one pack are wanted, say just that.
     pub names_whole_pack: bool,
 }
@@ -147,7 +149,8 @@ pub struct Request<'a> {
 ///
 /// # Bounds
 ///
-/// Some 100 bytes of memory for an object that is listed, and as much for a commit that was visited; 400 MB for trees.
+/// Some 100 bytes of memory for an object that is listed, and as much for a commit that was visited; 400 MB for trees,
+/// or one of more than that.
 ///
 /// # Errors
 ///
@@ -181,7 +184,7 @@ pub fn enumerate(
 
     // Small differences are found faster by walking than from the bitmaps of both sides.
     if request.haves.is_empty()
-        && !request.checks_blobs
+        && !request.strict
         && let Some(reached) = Reached::by_bitmaps(objects, graph, &tips, progress, interrupt)?
     {
         return reached.list(objects, request, tags, others, progress, interrupt);
@@ -189,7 +192,7 @@ pub fn enumerate(
 
     let mut commits = Commits::new(objects, graph, interrupt);
     let found = commits.walk(&tips, &excluded, progress)?;
-    let mut walk = Walk::new(None, request.checks_blobs, progress, interrupt);
+    let mut walk = Walk::new(None, request.strict, progress, interrupt);
     walk.list.client_has = client_has;
     for &commit in &found {
         let id = commits.id(commit);
@@ -449,7 +452,8 @@ struct Walk<'a> {
     blobs: Vec<ListedObject>,
     /// Trees and blobs that were met, listed or had.
     seen: IdSet,
-    checks_blobs: bool,
+    /// Kept where the walk is strict.
+    rooms: Option<Rooms>,
     progress: &'a mut dyn FnMut(usize),
     interrupt: &'a Interrupt,
 }
@@ -458,20 +462,66 @@ struct Walk<'a> {
 struct Level {
     tree: TreeCursor,
     bases: Vec<(TreeCursor, bool)>,
-    held: Held,
+    /// Bytes of the bases of this level and of all above it.
+    compared_bytes: usize,
+    room: Room,
+    /// Whether it was listed before, and is walked for its depth alone.
+    is_measured: bool,
 }
 
-/// Bytes of a level and all above it.
-#[derive(Debug, Default, Clone, Copy)]
-struct Held {
-    trees: usize,
-    bases: usize,
+/// What is known of a tree that a directory names.
+enum Met {
+    /// It is to be listed, unless it was.
+    New,
+    /// It was listed, and may stand where it is met.
+    Known(Room),
+    /// It was listed, and may be too deep where it is met.
+    Unsure,
+}
+
+/// The levels from a root down to where the walk is. Those that are far above are let go of when all together are too
+/// large, and read again when the walk comes back. Before one is let go of again as much has been walked anew.
+#[derive(Default)]
+struct Path {
+    levels: Vec<Level>,
+    /// The first level that is in memory.
+    loaded: usize,
+    loaded_bytes: usize,
+}
+
+impl Path {
+    fn push(&mut self, level: Level) {
+        self.loaded_bytes += level.tree.byte_len();
+        self.levels.push(level);
+        while self.loaded_bytes > PATH_BYTES_MAX && self.loaded + 1 < self.levels.len() {
+            if let Some(level) = self.levels.get_mut(self.loaded) {
+                self.loaded_bytes -= level.tree.byte_len();
+                level.tree.unload();
+            }
+            self.loaded += 1;
+        }
+    }
+
+    fn pop(&mut self, objects: &mut Objects) -> Result<Option<Level>, Error> {
+        let Some(popped) = self.levels.pop() else {
+            return Ok(None);
+        };
+        self.loaded_bytes -= popped.tree.byte_len();
+        if self.loaded >= self.levels.len()
+            && let Some(last) = self.levels.last_mut()
+        {
+            last.tree.reload(objects)?;
+            self.loaded_bytes += last.tree.byte_len();
+            self.loaded = self.levels.len() - 1;
+        }
+        Ok(Some(popped))
+    }
 }
 
 impl<'a> Walk<'a> {
     fn new(
         known: Option<Known<'a>>,
-        checks_blobs: bool,
+        strict: bool,
         progress: &'a mut dyn FnMut(usize),
         interrupt: &'a Interrupt,
     ) -> Walk<'a> {
@@ -481,7 +531,7 @@ impl<'a> Walk<'a> {
             trees: Vec::new(),
             blobs: Vec::new(),
             seen: IdSet::default(),
-            checks_blobs,
+            rooms: strict.then(Rooms::default),
             progress,
             interrupt,
         }
@@ -540,7 +590,7 @@ impl<'a> Walk<'a> {
     fn add_blob(&mut self, objects: &mut Objects, id: &oid) -> Result<(), Error> {
         if self.is_new(id) {
             let listed = Self::locate(objects, id)?;
-            if self.checks_blobs {
+            if self.rooms.is_some() {
                 let actual = objects.kind_at(id, listed.location)?;
                 if actual != Kind::Blob {
                     return Err(Error::Kind {
@@ -567,15 +617,24 @@ impl<'a> Walk<'a> {
         if parents.iter().any(|&(tree, _)| tree == root) {
             return Ok(());
         }
-        let mut stack = Vec::new();
-        stack.extend(self.enter(objects, &root, parents, Held::default())?);
-        while let Some(level) = stack.last_mut() {
+        let mut path = Path::default();
+        if let Some(level) = self.enter(objects, &root, parents, 0, false)? {
+            path.push(level);
+        }
+        loop {
+            // Where what the last level holds stands.
+            let depth = path.levels.len();
+            let Some(level) = path.levels.last_mut() else {
+                return Ok(());
+            };
             // What the client has is looked at entry by entry, because thin packs may use it.
-            if let Some((base, false)) = level.bases.first_mut() {
-                level.tree.skip_common(base);
+            if let Some((base, false)) = level.bases.first_mut()
+                && level.tree.skip_common(base)
+            {
+                level.room.hold(Room::had_at(depth));
             }
             let Some((entry, end)) = level.tree.peek()? else {
-                stack.pop();
+                self.leave(objects, &mut path)?;
                 continue;
             };
             let (mode, id) = (entry.mode, entry.id.to_owned());
@@ -601,58 +660,84 @@ impl<'a> Walk<'a> {
                 }
             }
             level.tree.advance_to(end);
-            if is_had {
-                continue;
-            }
-            match mode {
-                EntryMode::Blob => self.add_blob(objects, &id)?,
-                EntryMode::Gitlink => {}
-                EntryMode::Tree => {
-                    let held = level.held;
-                    let tree = self.enter(objects, &id, &below, held)?;
-                    if tree.is_some() && stack.len() >= DEPTH_MAX {
-                        return Err(Error::TooDeep(id));
+            match (mode, is_had) {
+                (EntryMode::Gitlink, _) | (EntryMode::Blob, true) => {}
+                (EntryMode::Blob, false) if level.is_measured => {}
+                (EntryMode::Blob, false) => self.add_blob(objects, &id)?,
+                (EntryMode::Tree, true) => {
+                    if let Some(rooms) = &self.rooms {
+                        level.room.hold(rooms.had(&id, depth));
                     }
-                    stack.extend(tree);
+                }
+                (EntryMode::Tree, false) => {
+                    let compared_bytes = level.compared_bytes;
+                    let entered = match self.met(&id, depth, level.is_measured)? {
+                        Met::Known(room) => {
+                            level.room.hold(room);
+                            None
+                        }
+                        Met::Unsure => self.enter(objects, &id, &[], compared_bytes, true)?,
+                        Met::New => self.enter(objects, &id, &below, compared_bytes, false)?,
+                    };
+                    if let Some(entered) = entered {
+                        if depth > DEPTH_MAX {
+                            return Err(Error::TooDeep(id));
+                        }
+                        path.push(entered);
+                    }
                 }
             }
         }
-        Ok(())
     }
 
-    /// Lists the tree itself if it was not met, and opens it and its bases; `held` are the levels above.
+    /// What a strict walk knows of the tree `id`, which it meets at `depth`.
+    fn met(&self, id: &ObjectId, depth: usize, is_measured: bool) -> Result<Met, Error> {
+        let Some(rooms) = &self.rooms else {
+            return Ok(Met::New);
+        };
+        if !is_measured && !self.seen.contains(id) {
+            return Ok(Met::New);
+        }
+        let Some(room) = rooms.find(id) else {
+            return Ok(Met::Unsure);
+        };
+        match room.allows(depth) {
+            Some(false) => Err(Error::TooDeep(*id)),
+            Some(true) if room.is_exact() || !is_measured => Ok(Met::Known(room)),
+            _ => Ok(Met::Unsure),
+        }
+    }
+
+    /// Lists the tree itself if it was not met, and opens it and its bases, to which `compared_bytes` are added. One
+    /// that is measured is opened whether or not it was met, and not listed.
     fn enter(
         &mut self,
         objects: &mut Objects,
         id: &oid,
         bases: &[(ObjectId, bool)],
-        mut held: Held,
+        mut compared_bytes: usize,
+        is_measured: bool,
     ) -> Result<Option<Level>, Error> {
         if self.interrupt.is_triggered() {
             return Err(Error::Interrupted);
         }
-        if !self.is_new(id) {
+        if !is_measured && !self.is_new(id) {
             return Ok(None);
         }
         let listed = Self::locate(objects, id)?;
-        self.trees.push(listed);
+        if !is_measured {
+            self.trees.push(listed);
+        }
         (self.progress)(self.list.len() + self.trees.len() + self.blobs.len());
         let tree = TreeCursor::new(id, objects.read_at(id, listed.location)?)?;
-        held.trees += tree.byte_len();
-        if held.trees > PATH_BYTES_MAX {
-            return Err(Error::PathTooLarge {
-                id: id.to_owned(),
-                max: PATH_BYTES_MAX,
-            });
-        }
         let mut opened = Vec::with_capacity(bases.len());
         for (base, client_has) in bases {
             if *client_has {
                 self.list.client_has.insert(*base);
             }
             match TreeCursor::read(objects, base) {
-                Ok(tree) if held.bases + tree.byte_len() <= COMPARED_BYTES_MAX => {
-                    held.bases += tree.byte_len();
+                Ok(tree) if compared_bytes + tree.byte_len() <= COMPARED_BYTES_MAX => {
+                    compared_bytes += tree.byte_len();
                     opened.push((tree, *client_has));
                 }
                 Ok(_) => {}
@@ -664,8 +749,24 @@ impl<'a> Walk<'a> {
         Ok(Some(Level {
             tree,
             bases: opened,
-            held,
+            compared_bytes,
+            room: Room::EMPTY,
+            is_measured,
         }))
+    }
+
+    /// Goes back up from a tree that was walked to its end.
+    fn leave(&mut self, objects: &mut Objects, path: &mut Path) -> Result<(), Error> {
+        let left = path.pop(objects)?;
+        if let Some(level) = left
+            && let Some(rooms) = &mut self.rooms
+        {
+            let room = rooms.insert(level.tree.id, level.room);
+            if let Some(above) = path.levels.last_mut() {
+                above.room.hold(room);
+            }
+        }
+        Ok(())
     }
 
     fn add_tags_of(

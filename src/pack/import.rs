@@ -283,7 +283,7 @@ impl Source {
             wants: &wants,
             haves: &[],
             tags: &[],
-            checks_blobs: false,
+            strict: false,
             names_whole_pack: false,
         };
         let list = enumerate(&mut objects, graph.as_deref(), &request, &mut |_| (), interrupt)?;

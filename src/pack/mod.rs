@@ -6,6 +6,7 @@
 pub mod commits;
 pub mod connectivity;
 mod copy;
+mod depth;
 pub mod enumerate;
 pub mod fsck;
 mod id_hash;
@@ -43,19 +44,14 @@ pub enum Error {
     /// The object database failed.
     #[error(transparent)]
     Objects(#[from] objects::Error),
-    /// The trees between a root and one of its directories are larger than is held at once.
-    #[error("the trees above and at {id} are larger than {max} bytes together")]
-    PathTooLarge {
-        /// The tree at which they pass the bound.
-        id: ObjectId,
-        /// The bound.
-        max: usize,
-    },
     /// The taker of the bytes failed.
     #[error("cannot write the pack")]
     Write(#[source] std::io::Error),
     /// A tree lies deeper than git itself would go.
-    #[error("tree {0} lies more than {max} levels deep", max = trees::DEPTH_MAX)]
+    #[error(
+        "exceeded maximum allowed tree depth: tree {0} lies more than {max} levels deep",
+        max = trees::DEPTH_MAX
+    )]
     TooDeep(ObjectId),
 }
 

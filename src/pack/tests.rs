@@ -107,7 +107,7 @@ fn list(objects: &mut Objects, wants: &[ObjectId], haves: &[ObjectId]) -> Object
         wants,
         haves,
         tags: &[],
-        checks_blobs: false,
+        strict: false,
         names_whole_pack: false,
     };
     enumerate(objects, None, &request, &mut |_| (), &Interrupt::new()).unwrap()
@@ -457,7 +457,7 @@ fn a_commit_graph_changes_nothing_but_the_cost() {
             wants: &pair[..1],
             haves: &pair[1..],
             tags: &[],
-            checks_blobs: false,
+            strict: false,
             names_whole_pack: false,
         };
         let with = enumerate(
@@ -573,43 +573,106 @@ fn a_merge_of_many_parents_is_listed_whole() {
 }
 
 #[test]
-fn trees_that_are_too_large_to_be_held_level_by_level_are_refused() {
+fn trees_that_are_too_large_to_be_held_level_by_level_are_walked_to_their_ends() {
     let (_dir, git_dir, ids) = random_repository(75, 2);
-    let blob = git_with_input(&git_dir, &["hash-object", "-w", "--stdin"], b"x");
-    let blob = ObjectId::from_hex(blob.trim().as_bytes()).unwrap();
-    let mut wide = Vec::new();
-    let name = "n".repeat(4000);
-    for n in 0..8000 {
-        wide.extend_from_slice(format!("100644 {name}{n:05}\0").as_bytes());
-        wide.extend_from_slice(blob.as_slice());
-    }
-    // Thirty megabytes a level, and a directory that sorts last.
-    let mut tree = wide.clone();
-    let mut commit = |depth: usize| {
-        for _ in 0..depth {
-            let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
-            let below = git_with_input(&git_dir, &hash, &tree);
-            let below = ObjectId::from_hex(below.trim().as_bytes()).unwrap();
-            tree = wide.clone();
-            tree.extend_from_slice(b"40000 z\0");
-            tree.extend_from_slice(below.as_slice());
-        }
-        let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
-        let root = git_with_input(&git_dir, &hash, &tree);
-        let id = git_with_input(&git_dir, &["commit-tree", root.trim()], b"c\n");
+    let blob = |text: String| {
+        let id = git_with_input(&git_dir, &["hash-object", "-w", "--stdin"], text.as_bytes());
         ObjectId::from_hex(id.trim().as_bytes()).unwrap()
     };
-    let enumerated = |want: ObjectId| {
-        let request = Request {
-            wants: &[want],
-            haves: &ids[..1],
-            ..Request::default()
-        };
-        let mut objects = store(&git_dir).handle().unwrap();
-        enumerate(&mut objects, None, &request, &mut |_| (), &Interrupt::new())
-    };
-    assert!(enumerated(commit(6)).is_ok());
-    assert!(matches!(enumerated(commit(3)), Err(Error::PathTooLarge { .. })));
+    let mut wide = Vec::new();
+    let name = "n".repeat(4000);
+    let many = blob("x".to_owned());
+    for n in 0..8000 {
+        wide.extend_from_slice(format!("100644 {name}{n:05}\0").as_bytes());
+        wide.extend_from_slice(many.as_slice());
+    }
+    // Thirty megabytes a level, and behind the directory a file that only this level has.
+    let mut below = None;
+    for level in 0..10 {
+        let mut tree = wide.clone();
+        if let Some(below) = below {
+            tree.extend_from_slice(b"40000 y\0");
+            tree.extend_from_slice(ObjectId::as_slice(&below));
+        }
+        tree.extend_from_slice(b"100644 z\0");
+        tree.extend_from_slice(blob(format!("{level}")).as_slice());
+        let hash = ["hash-object", "-w", "--literally", "-t", "tree", "--stdin"];
+        let id = git_with_input(&git_dir, &hash, &tree);
+        below = Some(ObjectId::from_hex(id.trim().as_bytes()).unwrap());
+    }
+    let root = below.unwrap().to_string();
+    let commit = git_with_input(&git_dir, &["commit-tree", &root], b"c\n");
+    let commit = ObjectId::from_hex(commit.trim().as_bytes()).unwrap();
+    let mut objects = store(&git_dir).handle().unwrap();
+    let listed = ids_of(&list(&mut objects, &[commit], &ids[..1]));
+    assert_eq!(listed, rev_list(&git_dir, &[commit], &ids[..1]));
+    assert!(listed.len() > 20);
+}
+
+/// What `script` of git fast-import makes, one commit a line of `from` marks, in a new repository.
+fn imported(script: &str) -> (tempfile::TempDir, PathBuf, Vec<ObjectId>) {
+    let dir = tempfile::tempdir().unwrap();
+    let git_dir = dir.path().join("r.git");
+    git(dir.path(), &["init", "-q", "--bare", "-b", "main", "r.git"]);
+    git_with_input(&git_dir, &["fast-import", "--quiet"], script.as_bytes());
+    let ids = git(&git_dir, &["rev-list", "--reverse", "--topo-order", "main"]);
+    let ids = ids
+        .lines()
+        .map(|line| ObjectId::from_hex(line.as_bytes()).unwrap());
+    let ids = ids.collect();
+    (dir, git_dir, ids)
+}
+
+/// A line of commits, each with changes in the words of git fast-import.
+fn line_of(changes: &[String]) -> String {
+    let commits = changes.iter().map(|change| {
+        format!("commit refs/heads/main\ncommitter a <a@b> 1700000000 +0000\ndata 1\nc\n{change}\n")
+    });
+    commits.collect()
+}
+
+/// A file that lies below `levels` directories, all of one name.
+fn deep_file(levels: usize) -> String {
+    format!("{}f", "d/".repeat(levels))
+}
+
+fn checked(git_dir: &Path, tip: ObjectId, vouched: &[ObjectId]) -> Result<(), Error> {
+    let mut objects = store(git_dir).handle().unwrap();
+    let none = &mut |_| ();
+    connectivity::check(&mut objects, None, &[tip], vouched, none, &Interrupt::new()).map(drop)
+}
+
+#[test]
+fn a_tree_may_lie_as_deep_as_git_lets_it_and_no_deeper() {
+    for (levels, is_fine) in [(2048, true), (2049, false)] {
+        let file = format!("M 100644 inline {}\ndata 1\nx\n", deep_file(levels));
+        let (_dir, git_dir, ids) = imported(&line_of(&[String::new(), file]));
+        for vouched in [&ids[..0], &ids[..1]] {
+            let checked = checked(&git_dir, ids[1], vouched);
+            assert_eq!(checked.is_ok(), is_fine, "{levels} levels: {checked:?}");
+            let Err(err) = checked else { continue };
+            assert!(matches!(err, Error::TooDeep(_)), "{err:?}");
+            assert!(err.to_string().starts_with("exceeded maximum allowed tree depth"));
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_was_met_where_it_may_stand_is_still_too_deep_elsewhere() {
+    let moved = "R x y/y/x\n".to_owned();
+    let touched = "M 100644 inline x/new\ndata 1\nn\n".to_owned();
+    for (levels, is_fine) in [(2047, false), (2045, true), (2044, true)] {
+        let file = format!("M 100644 inline x/{}\ndata 1\nx\n", deep_file(levels));
+        let script = line_of(&[String::new(), file, touched.clone(), moved.clone()]);
+        let (_dir, git_dir, ids) = imported(&script);
+        // Where the tree is: in what is checked, or known from before and only named by what is.
+        for vouched in [&ids[..1], &ids[1..2]] {
+            assert!(checked(&git_dir, ids[2], vouched).is_ok(), "{levels}");
+            let checked = checked(&git_dir, ids[3], vouched);
+            assert_eq!(checked.is_ok(), is_fine, "{levels}: {checked:?}");
+            assert!(is_fine || matches!(checked, Err(Error::TooDeep(_))));
+        }
+    }
 }
 
 #[test]
@@ -623,7 +686,7 @@ fn an_interrupt_stops_the_walk_and_the_pack() {
         wants: &ids[..1],
         haves: &[],
         tags: &[],
-        checks_blobs: false,
+        strict: false,
         names_whole_pack: false,
     };
     assert!(matches!(

@@ -9,7 +9,7 @@ use gix_object::Kind;
 use super::Error;
 use crate::repository::objects::{self, Objects};
 
-/// Levels of trees. git stops at 2,048 too (`core.maxTreeDepth`).
+/// Levels of trees below a root. git stops at 2,048 too (`core.maxTreeDepth`).
 pub(crate) const DEPTH_MAX: usize = 2048;
 
 /// What a tree says of one name.
@@ -67,6 +67,17 @@ impl TreeCursor {
         self.data.len()
     }
 
+    /// Lets go of the bytes. Until [`TreeCursor::reload`] the tree looks empty.
+    pub(crate) fn unload(&mut self) {
+        self.data = Arc::default();
+    }
+
+    /// Reads the bytes again.
+    pub(crate) fn reload(&mut self, objects: &mut Objects) -> Result<(), Error> {
+        self.data = TreeCursor::read(objects, &self.id)?.data;
+        Ok(())
+    }
+
     /// The entry that is next, without passing over it.
     pub(crate) fn peek(&self) -> Result<Option<(TreeEntry<'_>, usize)>, Error> {
         let rest = self.data.get(self.at..).unwrap_or_default();
@@ -84,11 +95,12 @@ impl TreeCursor {
         self.at = end;
     }
 
-    /// Passes over all entries up to the first that differs from what is next in `base`, in both.
+    /// Passes over all entries up to the first that differs from what is next in `base`, in both. Tells whether there
+    /// were any.
     ///
     /// Trees that are compared mostly differ in one entry of hundreds, and comparing bytes costs a small part of what
     /// reading entries does.
-    pub(crate) fn skip_common(&mut self, base: &mut TreeCursor) {
+    pub(crate) fn skip_common(&mut self, base: &mut TreeCursor) -> bool {
         let ours = self.data.get(self.at..).unwrap_or_default();
         let theirs = base.data.get(base.at..).unwrap_or_default();
         let common = common_prefix(ours, theirs);
@@ -103,6 +115,7 @@ impl TreeCursor {
         }
         self.at += end;
         base.at += end;
+        end > 0
     }
 
     /// Passes over the next entry if it is `raw`. Trees that are compared mostly differ in one entry, so that this

@@ -57,15 +57,34 @@ impl Bases for RepositoryBases {
     }
 }
 
-/// What is wrong with what the tips reach, in words for the client; what has other causes stays an error.
-fn told(err: pack::Error) -> Result<String, super::Error> {
-    match err {
-        pack::Error::Missing(id) => Ok(format!("{id} is missing")),
-        pack::Error::Kind { .. } | pack::Error::TooDeep(_) | pack::Error::PathTooLarge { .. } => {
-            Ok(err.to_string())
+/// What git reports of tips that do not reach all that they need.
+const MISSING: &str = "missing necessary objects";
+
+/// What is wrong with what tips reach.
+struct Flaw {
+    /// For the report.
+    status: &'static str,
+    /// For people.
+    text: String,
+}
+
+impl Flaw {
+    /// Tells a flaw of what was pushed; what has other causes stays an error.
+    fn of(err: pack::Error) -> Result<Flaw, super::Error> {
+        let lacking = |what: String| Flaw {
+            status: MISSING,
+            text: format!("error: the push does not bring everything that it needs: {what}"),
+        };
+        match err {
+            pack::Error::Missing(id) => Ok(lacking(format!("{id} is missing"))),
+            pack::Error::Kind { .. } => Ok(lacking(err.to_string())),
+            pack::Error::TooDeep(_) => Ok(Flaw {
+                status: "exceeded maximum allowed tree depth",
+                text: format!("fatal: {err}"),
+            }),
+            pack::Error::Interrupted => Err(super::Error::Interrupted),
+            err => Err(err.into()),
         }
-        pack::Error::Interrupted => Err(super::Error::Interrupted),
-        err => Err(err.into()),
     }
 }
 
@@ -252,27 +271,22 @@ impl Receiver<'_> {
                 self.interrupt,
             )
         };
-        let gap = match check(objects, &ids, reporter) {
+        let flaw = match check(objects, &ids, reporter) {
             Ok(connected) => return Ok(Some(connected)),
-            Err(err) => told(err)?,
+            Err(err) => Flaw::of(err)?.text,
         };
-        tracing::info!(%gap, "a push lacks an object");
-        reporter.say(&format!(
-            "error: the push does not bring everything that it needs: {gap}\n"
-        ))?;
+        tracing::info!(%flaw, "a push is refused for what its tips reach");
+        reporter.say(&format!("{flaw}\n"))?;
         // One at a time, to let those through that are whole.
         let mut proof = None;
         for (number, (place, command)) in tips.iter().enumerate() {
             if number >= CHECKED_ALONE_MAX {
-                commands.refuse(*place, "missing necessary objects");
+                commands.refuse(*place, MISSING);
                 continue;
             }
             match check(objects, &[command.new_id], reporter) {
                 Ok(connected) => proof = Some(connected),
-                Err(err) => {
-                    told(err)?;
-                    commands.refuse(*place, "missing necessary objects");
-                }
+                Err(err) => commands.refuse(*place, Flaw::of(err)?.status),
             }
         }
         if proof.is_none() && commands.any_open() {

@@ -107,7 +107,7 @@ impl<'a> Bands<'a> {
             wants,
             haves,
             tags: &tags,
-            checks_blobs: false,
+            strict: false,
             // Stored deltas name their bases by distance.
             names_whole_pack: options.ofs_delta,
         };
