@@ -40,8 +40,8 @@ pub fn check(
     Ok(Connected::proven())
 }
 
-/// Tells whether nothing has to be walked, because `pack` itself holds `tips` and all that its objects refer to. Then a
-/// push of a whole repository costs no second walk over it.
+/// Tells whether nothing has to be walked, because `pack` itself holds `tips` and all that its objects refer to, and no
+/// tree of it can lie too deep. Then a push of a whole repository costs no second walk over it.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub fn of_whole_pack(
     pack: &Ingested,
     tips: &[ObjectId],
 ) -> Result<Option<Connected>, Error> {
-    if !pack.outside.is_empty() {
+    if !pack.outside.is_empty() || !pack.is_depth_bounded {
         return Ok(None);
     }
     for tip in tips {

@@ -108,7 +108,14 @@ fn push(git_dir: &Path, commands: &[(&str, ObjectId)], pack: &mut dyn Read) -> S
 fn pack_of(git_dir: &Path, revisions: &str) -> Vec<u8> {
     let pack = git(
         git_dir,
-        &["pack-objects", "-q", "--revs", "--stdout"],
+        &[
+            "-c",
+            "core.maxTreeDepth=4096",
+            "pack-objects",
+            "-q",
+            "--revs",
+            "--stdout",
+        ],
         revisions.as_bytes(),
     );
     assert!(pack.starts_with(b"PACK"));
@@ -291,4 +298,43 @@ fn a_pack_that_cannot_be_stored_is_told_without_the_names_of_files() {
     );
     assert!(told.contains("ng refs/heads/new unpacker error\n"), "{told}");
     assert!(!told.contains("r.git") && log.contains("r.git"), "{told}{log}");
+}
+
+/// A commit upon `parent`, if there is one, with a file below `levels` directories of one name.
+fn deep_commit(git_dir: &Path, levels: usize, parent: Option<ObjectId>) -> ObjectId {
+    let from = parent.map_or_else(String::new, |parent| format!("from {parent}\n"));
+    let script = format!(
+        "commit refs/heads/deep\ncommitter a <a@b> 1700000000 +0000\ndata 1\nc\n{from}M 100644 inline {}f\ndata 1\nx\n",
+        "d/".repeat(levels)
+    );
+    git(git_dir, &["fast-import", "--quiet", "--force"], script.as_bytes());
+    let commit = git_id(git_dir, &["rev-parse", "refs/heads/deep"], b"");
+    git(git_dir, &["update-ref", "-d", "refs/heads/deep"], b"");
+    commit
+}
+
+#[test]
+fn trees_that_git_would_not_walk_are_refused_in_its_words_and_those_that_it_walks_are_taken() {
+    for (levels, is_fine) in [(2048, true), (2049, false)] {
+        let (_source_dir, source, ..) = repository();
+        let alone = deep_commit(&source, levels, None);
+        let main = git_id(&source, &["rev-parse", "refs/heads/main"], b"");
+        let upon = deep_commit(&source, levels, Some(main));
+        for (tip, without) in [(alone, String::new()), (upon, format!("^{main}\n"))] {
+            let (_dir, git_dir, ..) = repository();
+            let pack = pack_of(&source, &format!("{tip}\n{without}"));
+            let request = request(&[("refs/heads/deep", tip)], bands());
+            let told = answer(&git_dir, &request, &mut pack.as_slice());
+            if is_fine {
+                assert!(told.contains("ok refs/heads/deep\n"), "{told}");
+                git(&git_dir, &["fsck", "--full", "--strict"], b"");
+                continue;
+            }
+            let why = "exceeded maximum allowed tree depth";
+            assert!(told.contains(&format!("fatal: {why}: tree ")), "{told}");
+            assert!(told.contains("unpack ok\n"), "{told}");
+            assert!(told.contains(&format!("ng refs/heads/deep {why}\n")), "{told}");
+            assert_eq!(at(&git_dir, "refs/heads/deep"), None);
+        }
+    }
 }

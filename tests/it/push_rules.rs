@@ -397,3 +397,72 @@ fn pushes_that_race_for_a_branch_have_one_winner() {
         bench.git.fsck(&bench.disk);
     });
 }
+
+/// A disk that takes the pack but not where it belongs, as one that is full or mounted read-only.
+#[test]
+fn objects_that_cannot_be_moved_in_are_told_for_each_ref() {
+    with_both(|bench| {
+        bench.configure("receive.unpackLimit", "1");
+        let pack_dir = bench.disk.join("objects/pack");
+        std::fs::remove_dir(&pack_dir).expect("no packs yet");
+        std::os::unix::fs::symlink("/nonexistent", &pack_dir).unwrap();
+        bench.git.commit(&bench.source, "more", "more\n");
+        let before = bench.git.refs(&bench.disk);
+        let run = bench.push(&["main", "main:refs/heads/new"]);
+        run.failed();
+        let words = "[remote rejected] (unable to migrate objects to permanent storage)";
+        assert_eq!(run.out().matches(words).count(), 2, "{run}");
+        assert_eq!(bench.git.refs(&bench.disk), before);
+        std::fs::remove_file(&pack_dir).unwrap();
+        std::fs::create_dir(&pack_dir).unwrap();
+        bench.push(&["main", "main:refs/heads/new"]).ok();
+        bench.git.fsck(&bench.disk);
+    });
+}
+
+#[test]
+fn trees_are_taken_as_deep_as_git_walks_them_and_not_deeper() {
+    with_both(|bench| {
+        // Older gits know no bound, and are no measure of it.
+        if !bench.remote.has_git_marker && !bench.git.is_at_least(2, 43) {
+            return;
+        }
+        let deep = |levels: usize| {
+            let script = format!(
+                "commit refs/heads/deep\ncommitter a <a@b> 1700000000 +0000\ndata 1\nc\nM 100644 inline {}f\ndata 1\nx\n",
+                "d/".repeat(levels)
+            );
+            bench
+                .git
+                .feed(
+                    &bench.source,
+                    &["fast-import", "--quiet", "--force"],
+                    script.as_bytes(),
+                )
+                .ok();
+            bench
+                .git
+                .with("core.maxTreeDepth", "4096")
+                .run(&bench.source, &["push", "--porcelain", "origin", "+deep"])
+        };
+        let before = bench.git.refs(&bench.disk);
+        let run = deep(2049);
+        run.failed();
+        assert!(run.out().contains("[remote rejected]"), "{run}");
+        assert!(
+            run.err().contains("fatal: exceeded maximum allowed tree depth"),
+            "{run}"
+        );
+        assert_eq!(bench.git.refs(&bench.disk), before);
+        deep(2048).ok();
+        for git in Git::all() {
+            let name = format!("clone-{}", git.version());
+            git.ok(
+                &bench.work,
+                &["clone", "--quiet", "--bare", &bench.remote.url("repo"), &name],
+            );
+            git.fsck(&bench.work.join(name));
+        }
+        bench.git.fsck(&bench.disk);
+    });
+}

@@ -1,6 +1,7 @@
 //! What is done with the content of every object: hashing, checks, links. Shared by all threads of one ingest.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,7 @@ use super::records::Objects;
 use super::{Error, Options};
 use crate::interrupt::Interrupt;
 use crate::pack::fsck;
+use crate::pack::trees::DEPTH_MAX;
 
 /// Bytes of a commit, tag or tree, all of which are held in memory whole. A tree of a million entries is 40 MiB.
 pub(super) const STRUCTURED_BYTES_MAX: u64 = 64 << 20;
@@ -82,6 +84,11 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// Tells whether the pack has enough objects for a tree that lies too deep.
+    fn may_nest_too_deep(&self) -> bool {
+        self.objects_count.load(Ordering::Relaxed) as usize > DEPTH_MAX
+    }
+
     /// Tells whether to stop: because somebody asked to, or because another thread failed.
     pub fn check_stop(&self) -> Result<(), Error> {
         if self.interrupt.is_triggered() || self.failed.load(Ordering::Relaxed) {
@@ -104,6 +111,16 @@ pub(super) struct Inspector<'a> {
     pub shared: &'a Shared<'a>,
     results: Vec<(u32, ObjectId, Kind)>,
     links: Vec<(ObjectId, Kind)>,
+    trees: Vec<Tree>,
+}
+
+/// A tree whose place among others is to be taken down.
+struct Tree {
+    id: ObjectId,
+    /// What it resembles.
+    base: Option<ObjectId>,
+    /// Which of the links are its own.
+    links: Range<usize>,
 }
 
 impl<'a> Inspector<'a> {
@@ -112,18 +129,19 @@ impl<'a> Inspector<'a> {
             shared,
             results: Vec::new(),
             links: Vec::new(),
+            trees: Vec::new(),
         }
     }
 
     /// Hashes and checks an object that begins at `offset`; `base` is one of the same kind, in the same pack, that
-    /// was inspected, and that it may resemble.
+    /// was inspected, and that it may resemble, with its id.
     pub fn object(
         &mut self,
         entry: u32,
         offset: u64,
         kind: Kind,
         data: &[u8],
-        base: Option<&[u8]>,
+        base: Option<(ObjectId, &[u8])>,
     ) -> Result<ObjectId, Error> {
         let mut hasher = object_hasher(self.shared.options.object_hash, kind, data.len() as u64);
         hasher.update(data);
@@ -151,14 +169,34 @@ impl<'a> Inspector<'a> {
         drop(objects);
         let count = self.shared.objects_count.load(Ordering::Relaxed);
         let mut links = lock(&self.shared.links);
-        for (id, kind) in self.links.drain(..) {
-            links.insert(&id, kind, count)?;
+        let mut places = Vec::with_capacity(self.links.len());
+        for (id, kind) in &self.links {
+            places.push((links.insert(id, *kind, count)?, *kind));
+        }
+        self.links.clear();
+        for tree in self.trees.drain(..) {
+            let at = links.place(&tree.id, count)?;
+            if let Some(base) = &tree.base {
+                let base = links.place(base, count)?;
+                links.nesting.resemble(at, base);
+            }
+            let own = places.get(tree.links).unwrap_or_default();
+            for (below, _) in own.iter().filter(|(_, kind)| *kind == Kind::Tree) {
+                links.nesting.hold(at, *below);
+            }
         }
         Ok(())
     }
 
-    fn content(&mut self, id: &ObjectId, kind: Kind, data: &[u8], base: Option<&[u8]>) -> Result<(), Error> {
+    fn content(
+        &mut self,
+        id: &ObjectId,
+        kind: Kind,
+        data: &[u8],
+        base: Option<(ObjectId, &[u8])>,
+    ) -> Result<(), Error> {
         let hash = self.shared.options.object_hash;
+        let first_link = self.links.len();
         let links = &mut self.links;
         let mut gitmodules = Vec::new();
         let mut link = |link: fsck::Link<'_>| {
@@ -169,7 +207,10 @@ impl<'a> Inspector<'a> {
         };
         let read = match kind {
             Kind::Blob => return Ok(()),
-            Kind::Tree => fsck::tree::read(data, base, hash, self.shared.options.fsck.as_ref(), &mut link),
+            Kind::Tree => {
+                let base = base.map(|(_, data)| data);
+                fsck::tree::read(data, base, hash, self.shared.options.fsck.as_ref(), &mut link)
+            }
             Kind::Commit => fsck::commit::read(data, hash, self.shared.options.fsck.as_ref(), &mut link),
             Kind::Tag => fsck::tag::read(data, hash, self.shared.options.fsck.as_ref(), &mut link),
         };
@@ -177,6 +218,13 @@ impl<'a> Inspector<'a> {
             Some(_) => Error::Fsck { id: *id, finding },
             None => Error::Malformed { id: *id, kind },
         })?;
+        if kind == Kind::Tree && self.shared.may_nest_too_deep() {
+            self.trees.push(Tree {
+                id: *id,
+                base: base.map(|(id, _)| id),
+                links: first_link..self.links.len(),
+            });
+        }
         if !gitmodules.is_empty() && self.shared.options.fsck.is_some() {
             let mut all = lock(&self.shared.gitmodules);
             all.extend(gitmodules);

@@ -7,6 +7,7 @@ use gix_object::Kind;
 use hashbrown::HashTable;
 
 use super::Error;
+use super::nesting::Nesting;
 use super::records::{Ids, Objects, kind_of, number_of};
 use crate::pack::index;
 
@@ -27,14 +28,15 @@ pub struct Link {
 ///
 /// # Bounds
 ///
-/// A few more than 30 bytes an id. Every id is either one of an object of the pack or outside, so there are no
-/// more than the pack's objects and [`OUTSIDE_COUNT_MAX`].
+/// A few more than 30 bytes an id, and what [`Nesting`] takes. Every id is either one of an object of the pack or
+/// outside, so there are no more than the pack's objects and [`OUTSIDE_COUNT_MAX`].
 #[derive(Debug)]
 pub(super) struct Links {
     ids: Ids,
     /// A bit for each type number.
     kinds: Vec<u8>,
     table: HashTable<u32>,
+    pub nesting: Nesting,
     /// Ids come from the peer; a hash that it can foresee would let it make every look-up a walk.
     state: RandomState,
 }
@@ -45,12 +47,22 @@ impl Links {
             ids: Ids::new(hash),
             kinds: Vec::new(),
             table: HashTable::new(),
+            nesting: Nesting::default(),
             state: RandomState::new(),
         }
     }
 
-    /// Adds that something refers to `id` as a `kind`, in a pack of `objects_count` objects.
-    pub fn insert(&mut self, id: &ObjectId, kind: Kind, objects_count: u32) -> Result<(), Error> {
+    /// Adds that something refers to `id` as a `kind`, in a pack of `objects_count` objects. Returns the id's place.
+    pub fn insert(&mut self, id: &ObjectId, kind: Kind, objects_count: u32) -> Result<u32, Error> {
+        self.add(id, 1u8 << number_of(kind), objects_count)
+    }
+
+    /// Returns the place of an object of the pack, whether or not something refers to it.
+    pub fn place(&mut self, id: &ObjectId, objects_count: u32) -> Result<u32, Error> {
+        self.add(id, 0, objects_count)
+    }
+
+    fn add(&mut self, id: &ObjectId, bits: u8, objects_count: u32) -> Result<u32, Error> {
         let (ids, state) = (&self.ids, &self.state);
         let hash = state.hash_one(id.as_slice());
         let entry = self.table.entry(
@@ -58,12 +70,13 @@ impl Links {
             |&at| ids.get(at) == id.as_slice(),
             |&at| state.hash_one(ids.get(at)),
         );
-        let bit = 1u8 << number_of(kind);
         match entry {
             hashbrown::hash_table::Entry::Occupied(entry) => {
-                if let Some(kinds) = self.kinds.get_mut(*entry.get() as usize) {
-                    *kinds |= bit;
+                let place = *entry.get();
+                if let Some(kinds) = self.kinds.get_mut(place as usize) {
+                    *kinds |= bits;
                 }
+                Ok(place)
             }
             hashbrown::hash_table::Entry::Vacant(entry) => {
                 if self.kinds.len() as u64 >= OUTSIDE_COUNT_MAX + u64::from(objects_count) {
@@ -71,12 +84,13 @@ impl Links {
                         max: OUTSIDE_COUNT_MAX,
                     });
                 }
-                entry.insert(self.kinds.len() as u32);
-                self.kinds.push(bit);
+                let place = self.kinds.len() as u32;
+                entry.insert(place);
+                self.kinds.push(bits);
                 self.ids.push(id.as_slice());
+                Ok(place)
             }
         }
-        Ok(())
     }
 
     /// Compares with the first `received_count` entries of the pack, `order` being the numbers of all by id. Those

@@ -15,6 +15,7 @@ mod error;
 mod input;
 mod inspect;
 mod links;
+mod nesting;
 mod receive;
 mod records;
 mod reread;
@@ -35,6 +36,7 @@ pub use links::Link;
 
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
+use crate::pack::trees::DEPTH_MAX;
 use crate::pack::{fsck, index};
 use crate::repository::objects;
 use input::{Input, Output};
@@ -89,6 +91,9 @@ pub struct Ingested {
     pub bytes_written: u64,
     /// What objects of the pack refer to and the pack does not have, sorted.
     pub outside: Vec<Link>,
+    /// Whether the links between its trees show that none of them lies too deep. If they do not, only a walk can tell;
+    /// nor do they tell of trees outside the pack.
+    pub is_depth_bounded: bool,
 }
 
 /// How far an [`ingest`] is.
@@ -171,10 +176,11 @@ pub fn ingest(
         order: &order,
     };
     whole.check_duplicates()?;
-    let links = std::mem::replace(
+    let mut links = std::mem::replace(
         &mut *inspect::lock(&shared.links),
         Links::new(options.object_hash),
     );
+    let is_depth_bounded = std::mem::take(&mut links.nesting).is_within(DEPTH_MAX as u16);
     let outside = links.outside(options.object_hash, &objects, &order, objects_received)?;
     let gitmodules = std::mem::take(&mut *inspect::lock(&shared.gitmodules));
     whole.check_gitmodules(&gitmodules, &mut Reader::new(output), bases)?;
@@ -197,6 +203,7 @@ pub fn ingest(
         bytes_received,
         bytes_written: records.end + trailer_bytes,
         outside,
+        is_depth_bounded,
     })
 }
 

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
 use super::input::Output;
@@ -106,9 +107,9 @@ struct Frame {
     ref_children: (u32, u32),
     /// `None` after it was dropped.
     data: Option<Vec<u8>>,
-    /// Whether its content was checked and its links taken down. Those of a base from the repository were not: it may
-    /// be the leftover of a push that failed, without what it refers to.
-    is_inspected: bool,
+    /// Its id, if its content was checked and its links taken down. Those of a base from the repository were not: it
+    /// may be the leftover of a push that failed, without what it refers to.
+    inspected: Option<ObjectId>,
 }
 
 impl Frame {
@@ -186,7 +187,7 @@ impl<'a> Worker<'a> {
         self.kept_bytes = data.as_ref().map_or(0, Vec::len);
         self.frames.clear();
         self.frames.push(Frame {
-            is_inspected: data.is_none(),
+            inspected: frame.inspected.filter(|_| data.is_none()),
             data,
             ..frame
         });
@@ -229,10 +230,9 @@ impl<'a> Worker<'a> {
             .unwrap_or_default();
         self.kept_bytes -= base.len();
         self.apply(records, child, kind, &base, &mut result)?;
-        let is_inspected = self.frames.last().is_some_and(|frame| frame.is_inspected);
-        let id = self
-            .inspector
-            .object(child, offset, kind, &result, is_inspected.then_some(&base))?;
+        let base_id = self.frames.last().and_then(|frame| frame.inspected);
+        let known = base_id.map(|id| (id, base.as_slice()));
+        let id = self.inspector.object(child, offset, kind, &result, known)?;
         let is_last = self.frames.last().is_none_or(|frame| !frame.has_children());
         if is_last {
             // Nothing but this child's family needs the base from here on, and that is rarely.
@@ -404,7 +404,7 @@ fn frame(records: &Records, entry: u32, id: &[u8]) -> Frame {
         ofs_child: records.first_child.get(entry as usize).copied().unwrap_or(NONE),
         ref_children: records.ref_deltas.upon(id),
         data: None,
-        is_inspected: true,
+        inspected: oid::try_from_bytes(id).ok().map(ToOwned::to_owned),
     }
 }
 

@@ -9,6 +9,7 @@ use gix_object::Kind;
 use super::*;
 use crate::repository::testing::{git, run};
 
+mod deep;
 mod hostile;
 mod malformed;
 mod packer;
