@@ -12,7 +12,7 @@ use super::credential;
 use super::scope::{self, Operation, Scopes};
 use super::token::ParseError;
 use crate::names::{AccessPath, RepoPath};
-use crate::store::{self, Role, TokenId};
+use crate::store::{self, RevokeReason, Role, TokenId};
 
 /// Entries of a limit that a refusal names; a token can have a hundred of each kind.
 const NAMED_COUNT_MAX: usize = 5;
@@ -56,6 +56,8 @@ pub enum Refusal {
         "The account '{account}', which this token belongs to, is disabled. Ask an administrator of this server to enable it."
     )]
     AccountDisabled {
+        /// The token's id.
+        id: TokenId,
         /// The owner.
         account: String,
     },
@@ -142,6 +144,19 @@ pub enum Refusal {
         /// What was asked for.
         operation: Operation,
     },
+    /// The secret was replaced by a rotation, and its overlap was ended by another one.
+    #[error(
+        "The token '{name}' has a newer secret: it was rotated again on {}, which ended the time of this one. Give the newest.",
+        time(*.at)
+    )]
+    SecretReplaced {
+        /// The token's name.
+        name: String,
+        /// The token's id.
+        id: TokenId,
+        /// When the token was last rotated.
+        at: Timestamp,
+    },
     /// No token opens this.
     #[error(
         "No token can make or change tokens, whatever its scopes. Sign in with the account's name and password, or use: patgate token create"
@@ -163,6 +178,8 @@ pub enum Refusal {
     TokenExpired {
         /// The token's name.
         name: String,
+        /// The token's id.
+        id: TokenId,
         /// When it did.
         at: Timestamp,
     },
@@ -172,12 +189,16 @@ pub enum Refusal {
     )]
     TokenGarbled,
     /// The token was revoked.
-    #[error("The token '{name}' was revoked on {}. Create a new one, and give it when you are asked for a password.", time(*.at))]
+    #[error("The token '{name}' was revoked on {}{}. Create a new one, and give it when you are asked for a password.", time(*.at), explained(*.because))]
     TokenRevoked {
         /// The token's name.
         name: String,
+        /// The token's id.
+        id: TokenId,
         /// When it was.
         at: Timestamp,
+        /// Why, if that is known.
+        because: Option<RevokeReason>,
     },
     /// No token of this server has this text.
     #[error("This server does not know this token. Check it, or create a new one.")]
@@ -192,6 +213,7 @@ impl Refusal {
             | Refusal::CredentialMalformed(_)
             | Refusal::CredentialMissing
             | Refusal::NotAToken
+            | Refusal::SecretReplaced { .. }
             | Refusal::TokenExpired { .. }
             | Refusal::TokenGarbled
             | Refusal::TokenRevoked { .. }
@@ -213,6 +235,30 @@ impl Refusal {
         match self {
             Refusal::Throttled { wait } => Some(seconds(*wait)),
             _ => None,
+        }
+    }
+
+    /// The id of the token that was refused, where one was known.
+    pub fn token(&self) -> Option<&TokenId> {
+        match self {
+            Refusal::AccountDisabled { id, .. }
+            | Refusal::NetworkNotAllowed { id, .. }
+            | Refusal::PathNotAllowed { id, .. }
+            | Refusal::ScopeTooSmall { id, .. }
+            | Refusal::SecretReplaced { id, .. }
+            | Refusal::TokenExpired { id, .. }
+            | Refusal::TokenRevoked { id, .. } => Some(id),
+            Refusal::CredentialMalformed(_)
+            | Refusal::CredentialMissing
+            | Refusal::NotAToken
+            | Refusal::NotAdministrator { .. }
+            | Refusal::NotFound
+            | Refusal::RoleTooSmall { .. }
+            | Refusal::SignInNeeded
+            | Refusal::Store(_)
+            | Refusal::Throttled { .. }
+            | Refusal::TokenGarbled
+            | Refusal::TokenUnknown => None,
         }
     }
 
@@ -269,6 +315,10 @@ fn named<T: Display>(entries: &[T], and: &str) -> String {
         0 => text,
         more => format!("{text} {and} {more} more"),
     }
+}
+
+fn explained(because: Option<RevokeReason>) -> String {
+    because.map_or_else(String::new, |because| format!(", {}", because.explanation()))
 }
 
 fn time(at: Timestamp) -> impl Display {

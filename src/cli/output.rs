@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::auth::token::ExpiryError;
+use crate::auth::token::{ExpiryError, OverlapError};
 use crate::auth::{password, policy, scope, token};
 use crate::{config, names, store};
 
@@ -125,6 +125,7 @@ impl From<token::Error> for CliError {
         match error {
             token::Error::Store(error) => error.into(),
             token::Error::Expiry(error) => error.into(),
+            token::Error::Overlap(error) => error.into(),
             token::Error::Scope(error) => error.into(),
             token::Error::AccountDisabled { ref name } => {
                 let hint = format!("enable it with: patgate user enable '{name}'");
@@ -143,6 +144,12 @@ impl From<token::Error> for CliError {
 
 impl From<ExpiryError> for CliError {
     fn from(error: ExpiryError) -> Self {
+        CliError::usage(error)
+    }
+}
+
+impl From<OverlapError> for CliError {
+    fn from(error: OverlapError) -> Self {
         CliError::usage(error)
     }
 }

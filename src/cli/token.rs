@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, minute};
 use crate::auth::scope::{self, Need, Operation};
-use crate::auth::token::{self, CreateToken, PlainToken, UpdateToken};
-use crate::store::{Actor, Store, Token, TokenId, TokenIdError, TokenLimits};
+use crate::auth::token::{self, CreateToken, PlainToken, RotateToken, UpdateToken};
+use crate::store::{Actor, RevokeReason, Store, Token, TokenId, TokenIdError, TokenLimits};
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
@@ -74,7 +74,14 @@ Examples:
         #[arg(long, value_name = "90d|2027-01-31")]
         expires: Option<String>,
     },
-    /// Give a token a new secret and print it on stdout; the old text opens nothing from then on.
+    /// Give a token a new secret and print it on stdout; id, name, scopes and limits stay.
+    #[command(after_help = "\
+Examples:
+  patgate token rotate AbCd1234
+  patgate token rotate AbCd1234 --overlap 2h --expires 90d > token.txt
+
+Without --overlap the old secret opens nothing from then on. Using it after that revokes the token, because then two
+have it: give an overlap where something still runs with the old one.")]
     Rotate {
         /// Its id, which stays.
         #[arg(value_parser = token_id)]
@@ -82,6 +89,9 @@ Examples:
         /// A new end; without it the old one stays.
         #[arg(long, value_name = "90d|2027-01-31")]
         expires: Option<String>,
+        /// How long the old secret opens the token, too; at most 7 days.
+        #[arg(long, value_name = "2h|1d")]
+        overlap: Option<String>,
     },
     /// Revoke a token for good.
     Revoke {
@@ -149,13 +159,18 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             console.note(&describe(&token));
             Ok(())
         }
-        TokenCommand::Rotate { id, expires } => {
-            let expires_at = expires.as_deref().map(moment).transpose()?;
-            let (token, plain) = token::rotate(&common.open_store()?, &actor, &id, expires_at)?;
+        TokenCommand::Rotate { id, expires, overlap } => {
+            let options = RotateToken {
+                expires_at: expires.as_deref().map(moment).transpose()?,
+                overlap: overlap.as_deref().map(token::parse_overlap).transpose()?,
+            };
+            let (token, plain) = token::rotate(&common.open_store()?, &actor, &id, &options)?;
             print_once(&token, &plain, console)
         }
         TokenCommand::Revoke { id } => {
-            let token = common.open_store()?.revoke_token(&actor, &id)?;
+            let token = common
+                .open_store()?
+                .revoke_token(&actor, &id, RevokeReason::Administrator)?;
             console.note(&format!(
                 "the token '{}' ({}) of '{}' is revoked",
                 token.name, token.id, token.account

@@ -15,7 +15,7 @@ use crate::names::{self, RepoPath};
 use crate::repository::registry::CreateOptions;
 use crate::repository::{self, Repositories};
 use crate::secret::Secret;
-use crate::store::{self, Actor, NewAccount, Store, TokenLimits};
+use crate::store::{self, Actor, NewAccount, RevokeReason, Store, TokenLimits};
 
 /// The administrator's name.
 pub const ADMIN: &str = "admin";
@@ -176,7 +176,7 @@ fn make_sample(repositories: &Repositories) -> Result<RepoPath, Error> {
 fn make_token(store: &Store) -> Result<Secret, Error> {
     for old in store.tokens(Some(ADMIN))? {
         if old.name == TOKEN_NAME && old.revoked_at.is_none() {
-            store.revoke_token(&Actor::Server, &old.id)?;
+            store.revoke_token(&Actor::Server, &old.id, RevokeReason::Replaced)?;
         }
     }
     let expires_at = token::expiry_in_days(TOKEN_DAYS, Timestamp::now())?;

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 pub use records::{
     Access, Account, AccountId, Actor, AuditAction, AuditEvent, EVERYONE, LABEL_BYTES_MAX, LabelError,
-    NewAccount, NewToken, PasswordHash, Requester, Role, RoleError, StoredPolicy, TOKEN_ID_BYTES, Token,
-    TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse, check_label, is_invisible,
+    NewAccount, NewToken, PasswordHash, Requester, RetiredSecret, RevokeReason, RevokeReasonError, Role,
+    RoleError, StoredPolicy, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenIdError,
+    TokenLimits, TokenRotation, TokenState, TokenUse, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -313,8 +314,10 @@ impl Store {
         }
     }
 
-    /// Replaces the digest of a token that is not revoked, and its end if one is given. The old text is unknown from
-    /// then on.
+    /// Gives a token that is not revoked a new digest, and an end if one is given. The old digest stays known as retired.
+    ///
+    /// At most two secrets open a token: the newest and, for its overlap, the one before it. A rotation while an overlap
+    /// runs ends that overlap.
     ///
     /// # Errors
     ///
@@ -323,11 +326,22 @@ impl Store {
         &self,
         actor: &Actor,
         id: &TokenId,
-        hash: &TokenHash,
-        expires_at: Option<jiff::Timestamp>,
+        rotation: &TokenRotation<'_>,
     ) -> Result<Token, Error> {
         match &self.0 {
-            Backend::Sqlite(database) => database.rotate_token(actor, id, hash, expires_at),
+            Backend::Sqlite(database) => database.rotate_token(actor, id, rotation),
+        }
+    }
+
+    /// Finds a secret that a rotation replaced, by the digest of the whole token; None if the digest is a present one or
+    /// unknown. Of each token the latest hundred are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_retired_secret(&self, hash: &TokenHash) -> Result<Option<RetiredSecret>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_retired_secret(hash),
         }
     }
 
@@ -336,9 +350,38 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::TokenNotFound`], [`Error::TokenRevoked`].
-    pub fn revoke_token(&self, actor: &Actor, id: &TokenId) -> Result<Token, Error> {
+    pub fn revoke_token(&self, actor: &Actor, id: &TokenId, because: RevokeReason) -> Result<Token, Error> {
         match &self.0 {
-            Backend::Sqlite(database) => database.revoke_token(actor, id),
+            Backend::Sqlite(database) => database.revoke_token(actor, id, because),
+        }
+    }
+
+    /// Revokes all tokens of an account that are not revoked yet, expired ones too, all or none; returns them, oldest
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn revoke_tokens_of(
+        &self,
+        actor: &Actor,
+        account: &str,
+        because: RevokeReason,
+    ) -> Result<Vec<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revoke_tokens_of(actor, account, because),
+        }
+    }
+
+    /// Revokes the token of a retired secret, because that was used again, and returns the token; None if the secret is
+    /// unknown. A token that is revoked already stays as it is, without an event: of many at once, one revokes.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn revoke_reused(&self, actor: &Actor, hash: &TokenHash) -> Result<Option<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revoke_reused(actor, hash),
         }
     }
 

@@ -130,6 +130,8 @@ struct Verified {
     token_name: String,
     scopes: Scopes,
     expires_at: Timestamp,
+    /// When the secret ends: with the token, or before it when the secret was replaced.
+    ends_at: Timestamp,
     limits: TokenLimits,
     account: String,
     account_id: AccountId,
@@ -137,6 +139,14 @@ struct Verified {
     rights: Rights,
     /// When its last use was queued; shared with the entry that replaces this one.
     noted_at: Arc<AtomicI64>,
+}
+
+/// What a digest opens at one moment.
+struct Found {
+    token: Token,
+    account: Account,
+    /// When the secret ends.
+    ends_at: Timestamp,
 }
 
 /// Roles on repositories, as of one generation of the store or a later one.
@@ -273,7 +283,7 @@ impl Gate {
             return Err(Refusal::Throttled { wait });
         }
         let verified = hash
-            .and_then(|hash| self.verify(&hash, known))
+            .and_then(|hash| self.verify(&hash, known, &client))
             .inspect_err(|refusal| {
                 if refusal.kind() == RefusalKind::Unauthorized {
                     self.0.throttle.fail(address, self.0.options.clock.elapsed());
@@ -363,7 +373,7 @@ impl Gate {
 
     /// What holds for the token of a principal now, if it may still be used from where it is.
     fn verify_again(&self, verified: &Arc<Verified>, client: &Client) -> Result<Arc<Verified>, Refusal> {
-        let verified = self.verify(&verified.hash, Some(Arc::clone(verified)))?;
+        let verified = self.verify(&verified.hash, Some(Arc::clone(verified)), client)?;
         verified.require_network(client.address)?;
         Ok(verified)
     }
@@ -413,19 +423,22 @@ impl Gate {
     }
 
     /// Returns what holds for a token now: `known` if nothing changed since it was read, else what the store says.
-    fn verify(&self, hash: &TokenHash, known: Option<Arc<Verified>>) -> Result<Arc<Verified>, Refusal> {
+    fn verify(
+        &self,
+        hash: &TokenHash,
+        known: Option<Arc<Verified>>,
+        client: &Client,
+    ) -> Result<Arc<Verified>, Refusal> {
         // Before the token is read: what changes in between makes the entry look older than it is, never newer.
         let generation = self.0.store.generation()?;
         let verified = match known {
             Some(known) if known.rights.generation == generation => known,
-            known => self.load(hash, generation, known.as_deref())?,
+            known => self.load(hash, generation, known.as_deref(), client)?,
         };
-        if verified.expires_at <= self.0.options.clock.now() {
+        if verified.ends_at <= self.0.options.clock.now() {
             lock(&self.0.tokens).remove(hash);
-            return Err(Refusal::TokenExpired {
-                name: verified.token_name.clone(),
-                at: verified.expires_at,
-            });
+            // Only the secret may have ended, and then it matters that it was used.
+            return self.load(hash, generation, Some(&verified), client);
         }
         Ok(verified)
     }
@@ -435,10 +448,10 @@ impl Gate {
         hash: &TokenHash,
         generation: u64,
         before: Option<&Verified>,
+        client: &Client,
     ) -> Result<Arc<Verified>, Refusal> {
-        let found = self.0.store.find_token_by_hash(hash)?;
-        let verified = match found.ok_or(Refusal::TokenUnknown).and_then(require_alive) {
-            Ok((token, account)) => Arc::new(Verified::new(*hash, generation, token, account, before)),
+        let verified = match self.find(hash, client) {
+            Ok(found) => Arc::new(Verified::new(*hash, generation, found, before)),
             Err(refusal) => {
                 lock(&self.0.tokens).remove(hash);
                 return Err(refusal);
@@ -453,6 +466,42 @@ impl Gate {
         }
         tokens.insert(*hash, Arc::clone(&verified));
         Ok(verified)
+    }
+
+    /// Finds what a digest opens at this moment. One that a rotation replaced takes a second look-up.
+    fn find(&self, hash: &TokenHash, client: &Client) -> Result<Found, Refusal> {
+        let store = &self.0.store;
+        let now = self.0.options.clock.now();
+        if let Some((token, account)) = store.find_token_by_hash(hash)? {
+            require_alive(&token, &account, now)?;
+            let ends_at = token.expires_at;
+            return Ok(Found {
+                token,
+                account,
+                ends_at,
+            });
+        }
+        let retired = store.find_retired_secret(hash)?.ok_or(Refusal::TokenUnknown)?;
+        let token = retired.token;
+        require_alive(&token, &retired.account, now)?;
+        if let Some(until) = retired.valid_until.filter(|until| now < *until) {
+            return Ok(Found {
+                ends_at: token.expires_at.min(until),
+                token,
+                account: retired.account,
+            });
+        }
+        if retired.promised_until.is_some_and(|until| now < until) {
+            return Err(Refusal::SecretReplaced {
+                at: token.rotated_at.unwrap_or(retired.retired_at),
+                name: token.name,
+                id: token.id,
+            });
+        }
+        // Two have this token: whoever rotated it, and whoever uses what was before.
+        let actor = Actor::Client(requester(None, client));
+        let token = store.revoke_reused(&actor, hash)?.ok_or(Refusal::TokenUnknown)?;
+        Err(revoked(&token).unwrap_or(Refusal::TokenUnknown))
     }
 
     /// What the holder of a token should hear when it ends soon.
@@ -497,13 +546,12 @@ impl Gate {
 }
 
 impl Verified {
-    fn new(
-        hash: TokenHash,
-        generation: u64,
-        token: Token,
-        account: Account,
-        before: Option<&Verified>,
-    ) -> Self {
+    fn new(hash: TokenHash, generation: u64, found: Found, before: Option<&Verified>) -> Self {
+        let Found {
+            token,
+            account,
+            ends_at,
+        } = found;
         let noted_at = || {
             Arc::new(AtomicI64::new(
                 token.last_used_at.map_or(i64::MIN, Timestamp::as_second),
@@ -516,6 +564,7 @@ impl Verified {
             token_name: token.name,
             scopes: Scopes::parse_known(&token.scopes),
             expires_at: token.expires_at,
+            ends_at,
             limits: token.limits,
             account: account.name,
             account_id: account.id,
@@ -540,16 +589,33 @@ fn hash_of(authorization: &[u8]) -> Result<TokenHash, Refusal> {
     Ok(PlainToken::parse(credential.secret().expose())?.hash())
 }
 
-fn require_alive((token, account): (Token, Account)) -> Result<(Token, Account), Refusal> {
-    if let Some(at) = token.revoked_at {
-        return Err(Refusal::TokenRevoked { name: token.name, at });
+fn require_alive(token: &Token, account: &Account, now: Timestamp) -> Result<(), Refusal> {
+    if let Some(refusal) = revoked(token) {
+        return Err(refusal);
     }
     if account.is_disabled {
         return Err(Refusal::AccountDisabled {
-            account: account.name,
+            id: token.id.clone(),
+            account: account.name.clone(),
         });
     }
-    Ok((token, account))
+    if token.expires_at <= now {
+        return Err(Refusal::TokenExpired {
+            name: token.name.clone(),
+            id: token.id.clone(),
+            at: token.expires_at,
+        });
+    }
+    Ok(())
+}
+
+fn revoked(token: &Token) -> Option<Refusal> {
+    token.revoked_at.map(|at| Refusal::TokenRevoked {
+        name: token.name.clone(),
+        id: token.id.clone(),
+        at,
+        because: token.revoked_because,
+    })
 }
 
 /// Nothing that is held under these locks is left half-changed by a panic.

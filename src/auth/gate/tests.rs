@@ -1,5 +1,6 @@
 mod api;
 mod limits;
+mod rotation;
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::*;
-use crate::auth::token::{self, CreateToken, UpdateToken, expiry_in_days};
+use crate::auth::token::{self, CreateToken, RotateToken, UpdateToken, expiry_in_days};
 use crate::names::AccessPath;
-use crate::store::{Actor, DATABASE_FILE, NewAccount, TokenChange, TokenLimits};
+use crate::store::{Actor, DATABASE_FILE, NewAccount, RevokeReason, TokenChange, TokenLimits};
 
 const CLI: Actor = Actor::CommandLine;
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -198,7 +199,7 @@ fn an_expired_token_says_which_and_when() {
 }
 
 #[test]
-fn revocation_rotation_and_disabling_elsewhere_hold_at_once() {
+fn revocation_and_disabling_elsewhere_hold_at_once() {
     let f = fixture();
     let (id, plain) = f.token("bob", "vso.code");
     f.authenticate(&plain).unwrap();
@@ -206,13 +207,46 @@ fn revocation_rotation_and_disabling_elsewhere_hold_at_once() {
     assert!(refused(f.authenticate(&plain), 401).contains("'bob', which this token belongs to, is disabled"));
     f.elsewhere.set_account_disabled(&CLI, "bob", false).unwrap();
     f.authenticate(&plain).unwrap();
-    let (_, rotated) = token::rotate(&f.elsewhere, &CLI, &id, None).unwrap();
-    assert!(refused(f.authenticate(&plain), 401).contains("does not know"));
-    f.authenticate(&rotated).unwrap();
-    f.elsewhere.revoke_token(&CLI, &id).unwrap();
-    assert!(refused(f.authenticate(&rotated), 401).contains("The token 'laptop' was revoked on "));
+    f.elsewhere.revoke_token(&CLI, &id, RevokeReason::Asked).unwrap();
+    assert!(refused(f.authenticate(&plain), 401).contains("The token 'laptop' was revoked on "));
     f.elsewhere.delete_account(&CLI, "bob").unwrap();
-    assert!(refused(f.authenticate(&rotated), 401).contains("does not know"));
+    assert!(refused(f.authenticate(&plain), 401).contains("does not know"));
+}
+
+#[test]
+fn why_a_token_was_revoked_is_told_to_its_holder() {
+    let f = fixture();
+    for reason in RevokeReason::ALL {
+        let (id, plain) = f.token("bob", "vso.code");
+        f.elsewhere.revoke_token(&CLI, &id, reason).unwrap();
+        let text = refused(f.authenticate(&plain), 401);
+        assert!(
+            text.contains(&format!("UTC, {}. Create", reason.explanation())),
+            "{text}"
+        );
+        let token = f.elsewhere.find_token(&id).unwrap().unwrap();
+        assert_eq!(token.revoked_because, Some(reason));
+    }
+}
+
+#[test]
+fn all_tokens_of_an_account_end_at_once_and_those_of_others_live_on() {
+    let f = fixture();
+    f.account("eve", false);
+    let (_, first) = f.token("bob", "vso.code");
+    let (_, second) = f.token("bob", "vso.work");
+    let (_, other) = f.token("eve", "vso.code");
+    for plain in [&first, &second, &other] {
+        f.authenticate(plain).unwrap();
+    }
+    let revoked = f
+        .elsewhere
+        .revoke_tokens_of(&CLI, "BOB", RevokeReason::Administrator)
+        .unwrap();
+    assert_eq!(revoked.len(), 2);
+    refused(f.authenticate(&first), 401);
+    refused(f.authenticate(&second), 401);
+    f.authenticate(&other).unwrap();
 }
 
 #[test]
@@ -220,7 +254,10 @@ fn a_change_by_the_gates_own_store_holds_at_once_too() {
     let f = fixture();
     let (id, plain) = f.token("bob", "vso.code");
     f.authenticate(&plain).unwrap();
-    f.gate.store().revoke_token(&CLI, &id).unwrap();
+    f.gate
+        .store()
+        .revoke_token(&CLI, &id, RevokeReason::Asked)
+        .unwrap();
     refused(f.authenticate(&plain), 401);
 }
 
@@ -331,7 +368,7 @@ fn a_token_revoked_between_authentication_and_authorization_opens_nothing() {
     f.grant(Some("bob"), "", Role::Contributor);
     let (id, plain) = f.token("bob", "vso.code_write");
     let principal = f.authenticate(&plain).unwrap();
-    f.elsewhere.revoke_token(&CLI, &id).unwrap();
+    f.elsewhere.revoke_token(&CLI, &id, RevokeReason::Asked).unwrap();
     refused(f.gate.authorize_push(&principal, Some(&repo())), 401);
 }
 
@@ -437,7 +474,7 @@ fn a_throttled_address_still_gets_in_with_a_token_that_was_seen_alive() {
     // A change elsewhere voids the entry, not the memory that it was alive.
     f.account("eve", false);
     f.authenticate(&seen).unwrap();
-    f.elsewhere.revoke_token(&CLI, &id).unwrap();
+    f.elsewhere.revoke_token(&CLI, &id, RevokeReason::Asked).unwrap();
     refused(f.authenticate(&seen), 401);
     refused(f.authenticate(&seen), 429);
 }
@@ -579,7 +616,7 @@ fn nothing_that_the_gate_hands_out_prints_a_token() {
     let mut printed = format!("{:?} {principal:?} {grant:?} {:?}", f.gate, plain);
     let push = f.gate.authorize_push(&principal, Some(&repo())).unwrap_err();
     printed += &format!("{push} {push:?}");
-    f.elsewhere.revoke_token(&CLI, &id).unwrap();
+    f.elsewhere.revoke_token(&CLI, &id, RevokeReason::Asked).unwrap();
     let revoked = f.authenticate(&plain).unwrap_err();
     printed += &format!("{revoked} {revoked:?}");
     for header in [

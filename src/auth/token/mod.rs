@@ -4,6 +4,8 @@
 //! is 56 characters, since GNU `base64` breaks the line of `:TOKEN` after 57 bytes and git then sends half a header.
 //! The checksum lets a mistyped or made-up token be refused without a look-up, and a scanner of leaked files be sure.
 
+mod rotation;
+
 use std::fmt;
 
 use jiff::civil::Date;
@@ -14,9 +16,12 @@ use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
+pub use rotation::{OVERLAP_HOURS_MAX, OverlapError, RotateToken, parse_overlap, rotate};
+
 use super::scope::{ScopeError, Scopes};
 use crate::store::{
-    self, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenLimits,
+    self, Account, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId,
+    TokenLimits, TokenState,
 };
 
 /// What every token begins with.
@@ -192,6 +197,9 @@ pub enum Error {
     /// The end is not a moment that is allowed.
     #[error(transparent)]
     Expiry(#[from] ExpiryError),
+    /// The overlap of a rotation is not one that is allowed.
+    #[error(transparent)]
+    Overlap(#[from] OverlapError),
     /// The system gave no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -297,25 +305,26 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
     Ok(store.update_token(actor, id, &change)?)
 }
 
-/// Gives a token a new secret and keeps its id, name, scopes and, if no other is given, its end. The old text opens
-/// nothing from the next request on.
+/// Finds the token, and its owner, of a whole text that opens it at the moment `now`, as its present secret or as one
+/// whose overlap runs. The owner may be disabled, since that can change.
 ///
 /// # Errors
 ///
-/// When the token is missing or revoked, it is expired and no new end is given, or the end is not allowed.
-pub fn rotate(
+/// When the store cannot be read.
+pub fn find_live(
     store: &Store,
-    actor: &Actor,
-    id: &TokenId,
-    expires_at: Option<Timestamp>,
-) -> Result<(Token, PlainToken), Error> {
-    match expires_at {
-        Some(expires_at) => check_expiry(expires_at, Timestamp::now())?,
-        None => require_live(store, id)?,
-    }
-    let plain = PlainToken::generate_with_id(id)?;
-    let token = store.rotate_token(actor, id, &plain.hash(), expires_at)?;
-    Ok((token, plain))
+    plain: &PlainToken,
+    now: Timestamp,
+) -> Result<Option<(Token, Account)>, store::Error> {
+    let hash = plain.hash();
+    let found = match store.find_token_by_hash(&hash)? {
+        Some(found) => Some(found),
+        None => store
+            .find_retired_secret(&hash)?
+            .filter(|retired| retired.valid_until.is_some_and(|until| now < until))
+            .map(|retired| (retired.token, retired.account)),
+    };
+    Ok(found.filter(|(token, _)| token.state(now) == TokenState::Active))
 }
 
 fn require_live(store: &Store, id: &TokenId) -> Result<(), Error> {

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::NewAccount;
+use crate::store::{NewAccount, RevokeReason};
 
 const CLI: Actor = Actor::CommandLine;
 
@@ -257,11 +257,89 @@ fn a_token_is_not_made_of_what_makes_no_sense() {
 fn a_rotated_token_has_its_id_and_another_secret() {
     let (_directory, store) = store_with_bob();
     let (token, old) = create_for_bob(&store);
-    let (rotated, new) = rotate(&store, &CLI, &token.id, None).unwrap();
-    assert_eq!(rotated, token);
+    let (rotated, new) = rotate(&store, &CLI, &token.id, &RotateToken::default()).unwrap();
+    let expected = Token {
+        rotated_at: rotated.rotated_at,
+        ..token.clone()
+    };
+    assert_eq!(rotated, expected);
+    assert!(rotated.rotated_at.is_some());
     assert_eq!(new.id().unwrap(), token.id);
     assert_ne!(new.expose(), old.expose());
     assert!(store.find_token_by_hash(&old.hash()).unwrap().is_none());
+}
+
+#[test]
+fn a_secret_is_live_until_it_is_replaced_or_its_overlap_is_over() {
+    let (_directory, store) = store_with_bob();
+    let (token, first) = create_for_bob(&store);
+    let now = Timestamp::now();
+    let live = |plain: &PlainToken, at: Timestamp| {
+        find_live(&store, plain, at)
+            .unwrap()
+            .map(|(token, account)| (token.id, account.name))
+    };
+    let expected = Some((token.id.clone(), "bob".to_owned()));
+    assert_eq!(live(&first, now), expected);
+    let overlap = RotateToken {
+        overlap: Some(SignedDuration::from_hours(2)),
+        ..RotateToken::default()
+    };
+    let (_, second) = rotate(&store, &CLI, &token.id, &overlap).unwrap();
+    assert_eq!(
+        (live(&first, now), live(&second, now)),
+        (expected.clone(), expected.clone())
+    );
+    assert_eq!(live(&first, now + SignedDuration::from_hours(3)), None);
+    let (_, third) = rotate(&store, &CLI, &token.id, &RotateToken::default()).unwrap();
+    assert_eq!((live(&first, now), live(&second, now)), (None, None));
+    assert_eq!(live(&third, token.expires_at), None, "it ends with the token");
+    store.set_account_disabled(&CLI, "bob", true).unwrap();
+    assert_eq!(live(&third, now), expected);
+    store.revoke_token(&CLI, &token.id, RevokeReason::Asked).unwrap();
+    assert_eq!(live(&third, now), None);
+}
+
+#[test]
+fn overlaps_are_minutes_hours_or_days_and_at_most_a_week() {
+    for (text, minutes) in [
+        ("30m", 30),
+        ("2h", 120),
+        ("1d", 1440),
+        ("7d", 10_080),
+        ("168h", 10_080),
+        ("0m", 0),
+    ] {
+        assert_eq!(
+            parse_overlap(text),
+            Ok(SignedDuration::from_mins(minutes)),
+            "{text}"
+        );
+    }
+    for text in [
+        "8d",
+        "169h",
+        "10081m",
+        "99999999999999999999d",
+        "9223372036854775807h",
+    ] {
+        assert_eq!(parse_overlap(text), Err(OverlapError::TooLong), "{text}");
+    }
+    for text in ["", "h", "2", "-1h", "+1h", "1.5h", "2 h", "2w", "soon", "1h30m"] {
+        assert_eq!(parse_overlap(text), Err(OverlapError::Shape), "{text}");
+    }
+    let (_directory, store) = store_with_bob();
+    let (token, _) = create_for_bob(&store);
+    for hours in [-1, OVERLAP_HOURS_MAX + 1] {
+        let options = RotateToken {
+            overlap: Some(SignedDuration::from_hours(hours)),
+            ..RotateToken::default()
+        };
+        assert!(matches!(
+            rotate(&store, &CLI, &token.id, &options),
+            Err(Error::Overlap(_))
+        ));
+    }
 }
 
 #[test]
@@ -283,10 +361,19 @@ fn an_expired_token_comes_back_only_with_a_new_secret_and_end() {
         Err(Error::Expired { .. })
     ));
     assert!(matches!(
-        rotate(&store, &CLI, &token.id, None),
+        rotate(&store, &CLI, &token.id, &RotateToken::default()),
         Err(Error::Expired { .. })
     ));
-    let (rotated, _plain) = rotate(&store, &CLI, &token.id, Some(end)).unwrap();
+    let (rotated, _plain) = rotate(
+        &store,
+        &CLI,
+        &token.id,
+        &RotateToken {
+            expires_at: Some(end),
+            overlap: None,
+        },
+    )
+    .unwrap();
     assert_eq!(rotated.expires_at.as_second(), end.as_second());
 }
 
@@ -324,6 +411,7 @@ proptest! {
     fn any_expiry_is_read_or_refused(text in ".{0,30}", days in any::<i64>()) {
         let now = at("2026-11-22T10:30:00Z");
         let _ = parse_expiry(&text, now);
+        let _ = parse_overlap(&text);
         let _ = parse_expiry(&format!("{days}d"), now);
         let _ = expiry_in_days(days, now);
     }

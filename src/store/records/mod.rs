@@ -15,7 +15,8 @@ use jiff::Timestamp;
 pub use audit::{Actor, AuditAction, AuditEvent, Requester};
 pub use policy::StoredPolicy;
 pub use token::{
-    NewToken, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenUse,
+    NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ID_BYTES, Token, TokenChange, TokenHash,
+    TokenId, TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse,
 };
 
 use crate::names::AccessPath;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
-use super::AccountId;
+use super::{Account, AccountId};
 use crate::names::{AccessPath, RefPattern, RepoPath};
 
 /// The SHA-256 of a whole token, which is all that is kept of it. Compares in constant time.
@@ -200,7 +200,7 @@ pub struct Token {
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
     /// Why it was revoked, if it was and somebody said.
-    pub revoked_because: Option<String>,
+    pub revoked_because: Option<RevokeReason>,
     /// When it last opened something; up to a minute late.
     pub last_used_at: Option<Timestamp>,
     /// The address that it was last used from.
@@ -209,6 +209,146 @@ pub struct Token {
     pub last_used_with: Option<String>,
     /// What it was last used for, such as `fetch DefaultCollection/Web/Web`.
     pub last_used_for: Option<String>,
+}
+
+/// Whether a token opens anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenState {
+    /// It does, if its owner is not disabled.
+    Active,
+    /// It has come to its end.
+    Expired,
+    /// It was revoked, before or after its end.
+    Revoked,
+}
+
+impl TokenState {
+    /// The state as lists show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TokenState::Active => "active",
+            TokenState::Expired => "expired",
+            TokenState::Revoked => "revoked",
+        }
+    }
+}
+
+impl Token {
+    /// Whether it opens anything at the moment `now`.
+    pub fn state(&self, now: Timestamp) -> TokenState {
+        if self.revoked_at.is_some() {
+            TokenState::Revoked
+        } else if self.expires_at <= now {
+            TokenState::Expired
+        } else {
+            TokenState::Active
+        }
+    }
+}
+
+/// Why a token was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RevokeReason {
+    /// An administrator of the server did it.
+    Administrator,
+    /// Its owner, or the program that holds it, did it.
+    Asked,
+    /// It was found where others could read it.
+    Leaked,
+    /// Another one was made in its place.
+    Replaced,
+    /// A secret of it was used that a rotation had replaced.
+    Reused,
+    /// It was not used for longer than the server bears.
+    Unused,
+}
+
+impl RevokeReason {
+    /// All of them.
+    pub const ALL: [RevokeReason; 6] = [
+        RevokeReason::Administrator,
+        RevokeReason::Asked,
+        RevokeReason::Leaked,
+        RevokeReason::Replaced,
+        RevokeReason::Reused,
+        RevokeReason::Unused,
+    ];
+
+    /// The reason in one word, as it is kept, listed and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RevokeReason::Administrator => "administrator",
+            RevokeReason::Asked => "asked",
+            RevokeReason::Leaked => "leaked",
+            RevokeReason::Replaced => "replaced",
+            RevokeReason::Reused => "reuse",
+            RevokeReason::Unused => "unused",
+        }
+    }
+
+    /// The reason for a person; fits after "the token was revoked".
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            RevokeReason::Administrator => "by an administrator",
+            RevokeReason::Asked => "by its owner",
+            RevokeReason::Leaked => "because it was found where others could read it",
+            RevokeReason::Replaced => "because another one was made in its place",
+            RevokeReason::Reused => {
+                "because a secret that a rotation had replaced was used again, so that somebody else may have it"
+            }
+            RevokeReason::Unused => "because it was not used for too long",
+        }
+    }
+}
+
+impl fmt::Display for RevokeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Says that a text is not a [`RevokeReason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a reason is one of administrator, asked, leaked, replaced, reuse and unused")]
+pub struct RevokeReasonError;
+
+impl FromStr for RevokeReason {
+    type Err = RevokeReasonError;
+
+    fn from_str(text: &str) -> Result<Self, RevokeReasonError> {
+        RevokeReason::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or(RevokeReasonError)
+    }
+}
+
+/// A new secret for a token.
+#[derive(Debug)]
+pub struct TokenRotation<'a> {
+    /// The digest of the new secret.
+    pub hash: &'a TokenHash,
+    /// A new end; None leaves it as it is.
+    pub expires_at: Option<Timestamp>,
+    /// Until when the secret that is replaced opens the token, too, but never past an end that the token has before or
+    /// after; None: not at all.
+    pub old_valid_until: Option<Timestamp>,
+}
+
+/// A secret that a rotation replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiredSecret {
+    /// The token that it was of.
+    pub token: Token,
+    /// The owner of the token.
+    pub account: Account,
+    /// When it was replaced.
+    pub retired_at: Timestamp,
+    /// Until when it opens the token all the same; None: not at all.
+    pub valid_until: Option<Timestamp>,
+    /// Until when it was said to do so; later than `valid_until` if a further rotation came in between. Using it before
+    /// then is no sign of theft.
+    pub promised_until: Option<Timestamp>,
 }
 
 /// What to change about a token; None leaves a field as it is.

@@ -12,6 +12,7 @@ use crate::store::{
 /// The columns that [`from_row`] reads, from a table named `accounts`.
 pub(super) const COLUMNS: &str = "accounts.id, accounts.name, accounts.is_admin, accounts.is_disabled, \
      accounts.must_change_password, accounts.password_hash IS NOT NULL, accounts.created_at";
+pub(super) const COLUMNS_COUNT: usize = 7;
 
 /// Reads an account from the columns of [`COLUMNS`], of which the first is column `at`.
 pub(super) fn from_row(row: &Row<'_>, at: usize) -> Result<Account, Error> {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Sqlite, accounts, audit, now, time};
 use crate::store::{
-    Account, Actor, AuditAction, Error, NewToken, Token, TokenChange, TokenHash, TokenId, TokenLimits,
-    TokenUse, check_label,
+    Account, AccountId, Actor, AuditAction, Error, NewToken, RetiredSecret, RevokeReason, Token, TokenChange,
+    TokenHash, TokenId, TokenLimits, TokenRotation, TokenUse, check_label,
 };
 
 /// The columns that [`from_row`] reads, from the tables `tokens` and `accounts`.
@@ -16,6 +16,9 @@ const COLUMNS: &str = "tokens.id, accounts.name, tokens.name, tokens.scopes, tok
      tokens.last_used_at, tokens.last_used_from, tokens.last_used_with, tokens.last_used_for";
 const COLUMNS_COUNT: usize = 14;
 const TABLES: &str = "tokens JOIN accounts ON accounts.id = tokens.account_id";
+
+/// Secrets of one token that stay known after they were replaced.
+const RETIRED_COUNT_MAX: i64 = 100;
 
 /// Seconds within which a further use of a token is not written again.
 const USE_SECONDS: i64 = 60;
@@ -38,7 +41,9 @@ fn from_row(row: &Row<'_>) -> Result<Token, Error> {
         },
         rotated_at: optional_time(7)?,
         revoked_at: optional_time(8)?,
-        revoked_because: row.get(9)?,
+        revoked_because: row
+            .get::<_, Option<String>>(9)?
+            .and_then(|reason| reason.parse().ok()),
         last_used_at: optional_time(10)?,
         last_used_from: row
             .get::<_, Option<String>>(11)?
@@ -156,16 +161,7 @@ impl Sqlite {
             let account = account
                 .map(|name| accounts::require(connection, name))
                 .transpose()?;
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM {TABLES} WHERE ?1 IS NULL OR tokens.account_id = ?1 \
-                 ORDER BY tokens.created_at, tokens.rowid"
-            ))?;
-            let mut rows = statement.query([account.map(|account| account.id.0)])?;
-            let mut tokens = Vec::new();
-            while let Some(row) = rows.next()? {
-                tokens.push(from_row(row)?);
-            }
-            Ok(tokens)
+            list(connection, account.map(|account| account.id))
         })
     }
 
@@ -178,47 +174,126 @@ impl Sqlite {
         if let Some(name) = change.name {
             check_name(name)?;
         }
-        self.change_token(actor, id, AuditAction::TokenUpdate, change, |_| Ok(()))
+        self.write(|transaction| {
+            let before = require_unrevoked(transaction, id)?;
+            let after = apply(transaction, id, change)?;
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::TokenUpdate,
+                id.as_str(),
+                &differences(&before, &after),
+            )?;
+            Ok(after)
+        })
     }
 
     pub(in crate::store) fn rotate_token(
         &self,
         actor: &Actor,
         id: &TokenId,
-        hash: &TokenHash,
-        expires_at: Option<Timestamp>,
+        rotation: &TokenRotation<'_>,
     ) -> Result<Token, Error> {
         let change = TokenChange {
-            expires_at,
+            expires_at: rotation.expires_at,
             ..TokenChange::default()
         };
-        self.change_token(actor, id, AuditAction::TokenRotate, &change, |transaction| {
+        self.write(|transaction| {
+            let before = require_unrevoked(transaction, id)?;
+            let now = now();
+            let end = rotation
+                .expires_at
+                .map_or(before.expires_at, |end| end.min(before.expires_at));
+            let valid_until = rotation
+                .old_valid_until
+                .map(|until| until.min(end).as_second())
+                .filter(|until| *until > now);
+            retire(transaction, id, now, valid_until)?;
             transaction
                 .execute(
-                    "UPDATE tokens SET hash = ?2 WHERE id = ?1",
-                    params![id.as_str(), hash.as_bytes().as_slice()],
+                    "UPDATE tokens SET hash = ?2, rotated_at = ?3 WHERE id = ?1",
+                    params![id.as_str(), rotation.hash.as_bytes().as_slice(), now],
                 )
                 .map_err(|error| taken(error, id))?;
-            Ok(())
-        })
-    }
-
-    pub(in crate::store) fn revoke_token(&self, actor: &Actor, id: &TokenId) -> Result<Token, Error> {
-        self.write(|transaction| {
-            let token = require_unrevoked(transaction, id)?;
-            transaction.execute(
-                "UPDATE tokens SET revoked_at = ?2 WHERE id = ?1",
-                params![id.as_str(), now()],
-            )?;
-            let details = json!({ "account": token.account, "name": token.name });
+            let after = apply(transaction, id, &change)?;
+            let mut details = differences(&before, &after);
+            if let Some(until) = valid_until
+                && let Some(details) = details.as_object_mut()
+            {
+                details.insert("old_valid_until".to_owned(), json!(time(until)?.to_string()));
+            }
             audit::record(
                 transaction,
                 actor,
-                AuditAction::TokenRevoke,
+                AuditAction::TokenRotate,
                 id.as_str(),
                 &details,
             )?;
-            find(transaction, id)?.ok_or_else(|| Error::TokenNotFound { id: id.clone() })
+            Ok(after)
+        })
+    }
+
+    pub(in crate::store) fn find_retired_secret(
+        &self,
+        hash: &TokenHash,
+    ) -> Result<Option<RetiredSecret>, Error> {
+        self.read(|connection| find_retired(connection, hash))
+    }
+
+    pub(in crate::store) fn revoke_token(
+        &self,
+        actor: &Actor,
+        id: &TokenId,
+        because: RevokeReason,
+    ) -> Result<Token, Error> {
+        self.write(|transaction| {
+            let token = require_unrevoked(transaction, id)?;
+            revoke(transaction, actor, &token, because)
+        })
+    }
+
+    pub(in crate::store) fn revoke_tokens_of(
+        &self,
+        actor: &Actor,
+        account: &str,
+        because: RevokeReason,
+    ) -> Result<Vec<Token>, Error> {
+        self.write(|transaction| {
+            let account = accounts::require(transaction, account)?;
+            list(transaction, Some(account.id))?
+                .iter()
+                .filter(|token| token.revoked_at.is_none())
+                .map(|token| revoke(transaction, actor, token, because))
+                .collect()
+        })
+    }
+
+    pub(in crate::store) fn revoke_reused(
+        &self,
+        actor: &Actor,
+        hash: &TokenHash,
+    ) -> Result<Option<Token>, Error> {
+        self.write(|transaction| {
+            let Some(retired) = find_retired(transaction, hash)? else {
+                return Ok(None);
+            };
+            let token = retired.token;
+            if token.revoked_at.is_some() {
+                return Ok(Some(token));
+            }
+            let details = json!({
+                "account": token.account,
+                "name": token.name,
+                "retired_at": retired.retired_at.to_string(),
+            });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::TokenReuse,
+                token.id.as_str(),
+                &details,
+            )?;
+            revoke(transaction, actor, &token, RevokeReason::Reused).map(Some)
         })
     }
 
@@ -242,43 +317,108 @@ impl Sqlite {
             Ok(())
         })
     }
+}
 
-    /// Applies `change` and `further` to one token, records `action` with the new values and returns the token as it
-    /// is then.
-    fn change_token(
-        &self,
-        actor: &Actor,
-        id: &TokenId,
-        action: AuditAction,
-        change: &TokenChange<'_>,
-        further: impl FnOnce(&Transaction<'_>) -> Result<(), Error>,
-    ) -> Result<Token, Error> {
-        self.write(|transaction| {
-            let before = require_unrevoked(transaction, id)?;
-            further(transaction)?;
-            transaction.execute(
-                "UPDATE tokens SET name = ifnull(?2, name), scopes = ifnull(?3, scopes), \
-                 expires_at = ifnull(?4, expires_at), limits = iif(?5, ?6, limits) WHERE id = ?1",
-                params![
-                    id.as_str(),
-                    change.name,
-                    change.scopes,
-                    change.expires_at.map(Timestamp::as_second),
-                    change.limits.is_some(),
-                    change.limits.and_then(limits_column)
-                ],
-            )?;
-            let after = require_unrevoked(transaction, id)?;
-            audit::record(
-                transaction,
-                actor,
-                action,
-                id.as_str(),
-                &differences(&before, &after),
-            )?;
-            Ok(after)
-        })
+fn list(connection: &Connection, account: Option<AccountId>) -> Result<Vec<Token>, Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM {TABLES} WHERE ?1 IS NULL OR tokens.account_id = ?1 \
+         ORDER BY tokens.created_at, tokens.rowid"
+    ))?;
+    let mut rows = statement.query([account.map(|account| account.0)])?;
+    let mut tokens = Vec::new();
+    while let Some(row) = rows.next()? {
+        tokens.push(from_row(row)?);
     }
+    Ok(tokens)
+}
+
+/// Makes a change and returns the token as it is then.
+fn apply(transaction: &Transaction<'_>, id: &TokenId, change: &TokenChange<'_>) -> Result<Token, Error> {
+    transaction.execute(
+        "UPDATE tokens SET name = ifnull(?2, name), scopes = ifnull(?3, scopes), \
+         expires_at = ifnull(?4, expires_at), limits = iif(?5, ?6, limits) WHERE id = ?1",
+        params![
+            id.as_str(),
+            change.name,
+            change.scopes,
+            change.expires_at.map(Timestamp::as_second),
+            change.limits.is_some(),
+            change.limits.and_then(limits_column)
+        ],
+    )?;
+    require_unrevoked(transaction, id)
+}
+
+/// Moves the present digest of a token among the retired ones, valid until `valid_until` if that is given, and ends the
+/// overlap of the one before it.
+fn retire(
+    transaction: &Transaction<'_>,
+    id: &TokenId,
+    now: i64,
+    valid_until: Option<i64>,
+) -> Result<(), Error> {
+    transaction.execute(
+        "UPDATE retired_hashes SET valid_until = NULL WHERE token_id = ?1 AND valid_until IS NOT NULL",
+        [id.as_str()],
+    )?;
+    transaction.execute(
+        "INSERT INTO retired_hashes (hash, token_id, retired_at, valid_until, promised_until) \
+         SELECT hash, id, ?2, ?3, ?3 FROM tokens WHERE id = ?1",
+        params![id.as_str(), now, valid_until],
+    )?;
+    transaction.execute(
+        "DELETE FROM retired_hashes WHERE token_id = ?1 AND valid_until IS NULL AND hash NOT IN \
+         (SELECT hash FROM retired_hashes WHERE token_id = ?1 ORDER BY retired_at DESC LIMIT ?2)",
+        params![id.as_str(), RETIRED_COUNT_MAX],
+    )?;
+    Ok(())
+}
+
+fn find_retired(connection: &Connection, hash: &TokenHash) -> Result<Option<RetiredSecret>, Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS}, {}, retired_hashes.retired_at, retired_hashes.valid_until, retired_hashes.promised_until \
+         FROM retired_hashes CROSS JOIN {TABLES} \
+         WHERE retired_hashes.hash = ?1 AND tokens.id = retired_hashes.token_id",
+        accounts::COLUMNS
+    ))?;
+    let mut rows = statement.query([hash.as_bytes().as_slice()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let after = COLUMNS_COUNT + accounts::COLUMNS_COUNT;
+    let optional_time = |column: usize| row.get::<_, Option<i64>>(column)?.map(time).transpose();
+    Ok(Some(RetiredSecret {
+        token: from_row(row)?,
+        account: accounts::from_row(row, COLUMNS_COUNT)?,
+        retired_at: time(row.get(after)?)?,
+        valid_until: optional_time(after + 1)?,
+        promised_until: optional_time(after + 2)?,
+    }))
+}
+
+/// Revokes a token that is not revoked, and returns it as it is then.
+fn revoke(
+    transaction: &Transaction<'_>,
+    actor: &Actor,
+    token: &Token,
+    because: RevokeReason,
+) -> Result<Token, Error> {
+    transaction
+        .prepare_cached("UPDATE tokens SET revoked_at = ?2, revoked_because = ?3 WHERE id = ?1")?
+        .execute(params![token.id.as_str(), now(), because.as_str()])?;
+    let details = json!({
+        "account": token.account,
+        "name": token.name,
+        "because": because.as_str(),
+    });
+    audit::record(
+        transaction,
+        actor,
+        AuditAction::TokenRevoke,
+        token.id.as_str(),
+        &details,
+    )?;
+    find(transaction, &token.id)?.ok_or_else(|| Error::TokenNotFound { id: token.id.clone() })
 }
 
 /// What differs between two states of a token, as old and new value.

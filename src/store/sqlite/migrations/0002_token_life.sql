@@ -16,12 +16,15 @@ CREATE TABLE token_addresses (
     PRIMARY KEY (token_id, address)
 ) STRICT, WITHOUT ROWID;
 
--- Digests of secrets that a rotation replaced. They stay known, so that whoever still uses one is noticed.
+-- Digests of secrets that a rotation replaced. They stay known, so that whoever still uses one is noticed. It opens the
+-- token until valid_until, if that is set, and to use it is no sign of theft until promised_until: the two differ when a
+-- further rotation has cut short what was promised.
 CREATE TABLE retired_hashes (
-    hash        BLOB    PRIMARY KEY NOT NULL CHECK (length(hash) = 32),
-    token_id    TEXT    NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
-    retired_at  INTEGER NOT NULL,
-    valid_until INTEGER NOT NULL
+    hash           BLOB    PRIMARY KEY NOT NULL CHECK (length(hash) = 32),
+    token_id       TEXT    NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
+    retired_at     INTEGER NOT NULL,
+    valid_until    INTEGER,
+    promised_until INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX retired_hashes_of_token ON retired_hashes (token_id);

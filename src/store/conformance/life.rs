@@ -1,0 +1,229 @@
+//! The life of a token: rotation, revocation, use.
+
+use super::*;
+
+fn after(hours: i64) -> Timestamp {
+    let seconds = Timestamp::now().as_second() + 3600 * hours;
+    Timestamp::from_second(seconds).unwrap()
+}
+
+impl Fixture {
+    /// Rotates a token to the secret of `seed`.
+    fn rotate(&self, id: &TokenId, seed: &str, end: Option<Timestamp>, until: Option<Timestamp>) -> Token {
+        let rotation = TokenRotation {
+            hash: &hash(seed),
+            expires_at: end,
+            old_valid_until: until,
+        };
+        self.store.rotate_token(&CLI, id, &rotation).unwrap()
+    }
+}
+
+#[test]
+fn a_rotated_token_keeps_all_but_its_digest() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let rotated = f.rotate(&made.id, "new", None, None);
+    assert!(rotated.rotated_at.is_some());
+    let expected = Token {
+        rotated_at: rotated.rotated_at,
+        ..made.clone()
+    };
+    assert_eq!(rotated, expected);
+    assert!(f.store.find_token_by_hash(&hash("AAAAAAAA")).unwrap().is_none());
+    assert_eq!(
+        f.store.find_token_by_hash(&hash("new")).unwrap().unwrap().0,
+        rotated
+    );
+    let later = made.expires_at + SignedDuration::from_hours(1);
+    let rotated = f.rotate(&made.id, "newer", Some(later), None);
+    assert_eq!(rotated.expires_at, later);
+    assert_eq!(f.event().action, "token.rotate");
+}
+
+#[test]
+fn a_secret_that_was_replaced_is_remembered_with_its_token_and_opens_nothing_by_itself() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let made = f.token(&bob, "AAAAAAAA");
+    assert_eq!(f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap(), None);
+    let rotated = f.rotate(&made.id, "new", None, None);
+    let retired = f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap().unwrap();
+    assert_eq!((&retired.token, &retired.account), (&rotated, &bob));
+    assert_eq!(Some(retired.retired_at), rotated.rotated_at);
+    assert_eq!((retired.valid_until, retired.promised_until), (None, None));
+    assert_eq!(f.store.find_retired_secret(&hash("new")).unwrap(), None);
+}
+
+#[test]
+fn an_overlap_never_goes_past_an_end_of_its_token() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let ends = |id: &str, expires_at: Option<Timestamp>, until: Timestamp| {
+        let made = f.token(&bob, id);
+        let new = format!("new {id}");
+        f.rotate(&made.id, &new, expires_at, Some(until));
+        let retired = f.store.find_retired_secret(&hash(id)).unwrap().unwrap();
+        assert_eq!(retired.valid_until, retired.promised_until);
+        (retired.valid_until, made.expires_at)
+    };
+    let soon = Timestamp::from_second(Timestamp::now().as_second() + 60).unwrap();
+    assert_eq!(ends("AAAAAAAA", None, soon).0, Some(soon));
+    let (until, old_end) = ends("BBBBBBBB", None, after(9));
+    assert_eq!(until, Some(old_end));
+    let (until, old_end) = ends("CCCCCCCC", Some(after(20)), after(9));
+    assert_eq!(until, Some(old_end), "what was to end is not prolonged");
+    assert_eq!(ends("DDDDDDDD", Some(soon), after(9)).0, Some(soon));
+    assert_eq!(
+        ends("EEEEEEEE", None, Timestamp::from_second(1).unwrap()).0,
+        None,
+        "an overlap that is over is none"
+    );
+}
+
+#[test]
+fn a_second_rotation_ends_the_overlap_of_the_first_but_not_what_was_promised() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let soon = Timestamp::from_second(Timestamp::now().as_second() + 600).unwrap();
+    for new in ["second", "third"] {
+        f.rotate(&made.id, new, None, Some(soon));
+    }
+    let until = |seed: &str| {
+        let retired = f.store.find_retired_secret(&hash(seed)).unwrap().unwrap();
+        (retired.valid_until, retired.promised_until)
+    };
+    assert_eq!(until("AAAAAAAA"), (None, Some(soon)));
+    assert_eq!(until("second"), (Some(soon), Some(soon)));
+}
+
+#[test]
+fn secrets_that_were_replaced_do_not_gather_without_end() {
+    const COUNT: usize = 130;
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let seed = |number: usize| format!("secret {number}");
+    for number in 0..COUNT {
+        f.rotate(&made.id, &seed(number), None, Some(after(1)));
+    }
+    let known = |number| {
+        f.store
+            .find_retired_secret(&hash(&seed(number)))
+            .unwrap()
+            .is_some()
+    };
+    let kept = (0..COUNT).filter(|number| known(*number)).count();
+    assert!((99..=101).contains(&kept), "{kept}");
+    assert!(known(COUNT - 2), "the one whose overlap runs is there");
+}
+
+#[test]
+fn a_secret_that_is_used_again_revokes_its_token_once() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    f.rotate(&made.id, "new", None, None);
+    let thief = Actor::Client(Requester {
+        address: Some([198, 51, 100, 7].into()),
+        agent: Some("curl/8".to_owned()),
+        ..Requester::default()
+    });
+    assert_eq!(f.store.revoke_reused(&thief, &hash("new")).unwrap(), None);
+    assert_eq!(f.store.revoke_reused(&thief, &hash("other")).unwrap(), None);
+    let other = f.other();
+    let outcomes: Vec<Token> = std::thread::scope(|scope| {
+        let all: Vec<_> = [&f.store, &other, &f.store, &other]
+            .into_iter()
+            .map(|store| scope.spawn(|| store.revoke_reused(&thief, &hash("AAAAAAAA")).unwrap().unwrap()))
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for token in outcomes {
+        assert_eq!(token.revoked_because, Some(RevokeReason::Reused));
+        assert!(token.revoked_at.is_some());
+    }
+    let reuse = f.events("token.reuse");
+    let revoke = f.events("token.revoke");
+    assert_eq!((reuse.len(), revoke.len()), (1, 1), "never twice");
+    assert_eq!((&reuse[0].actor, &revoke[0].actor), (&thief, &thief));
+    assert_eq!(reuse[0].subject, "AAAAAAAA");
+    assert_eq!(revoke[0].details["because"], "reuse");
+}
+
+#[test]
+fn all_tokens_of_an_account_are_revoked_with_an_event_each() {
+    let f = fixture();
+    let (bob, eve) = (f.account("bob"), f.account("eve"));
+    f.token(&bob, "AAAAAAAA");
+    f.token(&bob, "BBBBBBBB");
+    f.token(&bob, "CCCCCCCC");
+    f.token(&eve, "EEEEEEEE");
+    f.store
+        .revoke_token(&CLI, &token_id("BBBBBBBB"), RevokeReason::Asked)
+        .unwrap();
+    let past = TokenChange {
+        expires_at: Some(Timestamp::from_second(1).unwrap()),
+        ..TokenChange::default()
+    };
+    f.store.update_token(&CLI, &token_id("CCCCCCCC"), &past).unwrap();
+    let revoked = f
+        .store
+        .revoke_tokens_of(&root(), "BOB", RevokeReason::Leaked)
+        .unwrap();
+    let ids: Vec<&str> = revoked.iter().map(|token| token.id.as_str()).collect();
+    assert_eq!(ids, ["AAAAAAAA", "CCCCCCCC"]);
+    assert!(
+        revoked
+            .iter()
+            .all(|token| token.revoked_because == Some(RevokeReason::Leaked))
+    );
+    let states: Vec<TokenState> = f
+        .store
+        .tokens(None)
+        .unwrap()
+        .iter()
+        .map(|token| token.state(Timestamp::now()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            TokenState::Revoked,
+            TokenState::Revoked,
+            TokenState::Revoked,
+            TokenState::Active
+        ]
+    );
+    let reasons: Vec<String> = f
+        .events("token.revoke")
+        .iter()
+        .map(|event| format!("{} {}", event.subject, event.details["because"].as_str().unwrap()))
+        .collect();
+    assert_eq!(reasons, ["BBBBBBBB asked", "AAAAAAAA leaked", "CCCCCCCC leaked"]);
+    assert!(matches!(
+        f.store.revoke_tokens_of(&CLI, "nobody", RevokeReason::Asked),
+        Err(Error::AccountNotFound { .. })
+    ));
+    assert!(
+        f.store
+            .revoke_tokens_of(&CLI, "bob", RevokeReason::Asked)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn reasons_are_read_as_they_are_written() {
+    for reason in RevokeReason::ALL {
+        assert_eq!(reason.as_str().parse(), Ok(reason));
+    }
+    assert_eq!("because".parse::<RevokeReason>(), Err(RevokeReasonError));
+}
+
+#[test]
+fn a_deleted_account_takes_its_retired_secrets_along() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    f.rotate(&made.id, "new", None, None);
+    f.store.delete_account(&CLI, "bob").unwrap();
+    assert_eq!(f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap(), None);
+    assert_eq!(f.store.revoke_reused(&CLI, &hash("AAAAAAAA")).unwrap(), None);
+}
