@@ -6,6 +6,7 @@
 //! says at the moment of the question; the cache is keyed by the digest of a token, never by its text; a refusal says
 //! nothing about a repository that the owner of the token may not see. **Spec**: RFC 7617, RFC 6750, RFC 6585 §4.
 
+mod attempts;
 mod client;
 pub mod clock;
 pub mod credential;
@@ -16,11 +17,14 @@ pub mod password;
 pub mod policy;
 mod refusal;
 pub mod scope;
+mod sign_in;
 pub mod throttle;
 pub mod token;
+mod verifier;
 
 pub use client::Client;
 pub use clock::Clock;
 pub use gate::{Gate, Options, Principal};
 pub use grant::{Fetch, Grant, Manage, Push};
 pub use refusal::{Refusal, RefusalKind};
+pub use sign_in::SignedIn;

@@ -26,7 +26,7 @@ pub enum RefusalKind {
     Forbidden,
     /// 404: there is no such repository, or its owner may not know of it.
     NotFound,
-    /// 429: the address has to wait; see [`Refusal::retry_after`].
+    /// 429: the client has to wait; see [`Refusal::retry_after`].
     TooManyRequests,
     /// 500: the store failed.
     Internal,
@@ -115,6 +115,31 @@ pub enum Refusal {
         /// What it is limited to.
         paths: Vec<AccessPath>,
     },
+    /// The password is right, but was made for a first sign-in alone.
+    #[error(
+        "The password of '{account}' was made for its first sign-in. Set a new one on the server: patgate user set-password '{account}'"
+    )]
+    PasswordMustChange {
+        /// The account.
+        account: String,
+    },
+    /// A token was given where only a password will do.
+    #[error(
+        "A token cannot make or change tokens: this needs the name and the password of an account. A token can see, rotate and revoke itself."
+    )]
+    PasswordNeeded,
+    /// The passwords of one name were tried too often.
+    #[error("Too many wrong passwords for this name. Try again in {} seconds; tokens work as before.", seconds(*.wait))]
+    PasswordThrottled {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// Too many passwords are being checked.
+    #[error("The server is checking too many passwords at the moment. Try again in {} seconds; tokens work as before.", seconds(*.wait))]
+    PasswordsBusy {
+        /// How long to wait.
+        wait: Duration,
+    },
     /// The owner may see the repository, but not do this.
     #[error(
         "The account '{account}' is only a {has} of '{repository}', and this needs a {needs}. An administrator of this server can change that: patgate access grant '{account}' {needs} '{repository}'"
@@ -157,11 +182,11 @@ pub enum Refusal {
         /// When the token was last rotated.
         at: Timestamp,
     },
-    /// No token opens this.
+    /// There is no account with this name and password that may sign in.
     #[error(
-        "No token can make or change tokens, whatever its scopes. Sign in with the account's name and password, or use: patgate token create"
+        "There is no account with this name and password. Check both, or ask an administrator of this server."
     )]
-    SignInNeeded,
+    SignInFailed,
     /// The store failed.
     #[error(
         "The server cannot check this token at the moment. Try again later, or tell an administrator of this server."
@@ -214,18 +239,22 @@ impl Refusal {
             | Refusal::CredentialMissing
             | Refusal::NotAToken
             | Refusal::SecretReplaced { .. }
+            | Refusal::SignInFailed
             | Refusal::TokenExpired { .. }
             | Refusal::TokenGarbled
             | Refusal::TokenRevoked { .. }
             | Refusal::TokenUnknown => RefusalKind::Unauthorized,
             Refusal::NetworkNotAllowed { .. }
             | Refusal::NotAdministrator { .. }
+            | Refusal::PasswordMustChange { .. }
+            | Refusal::PasswordNeeded
             | Refusal::PathNotAllowed { .. }
             | Refusal::RoleTooSmall { .. }
-            | Refusal::ScopeTooSmall { .. }
-            | Refusal::SignInNeeded => RefusalKind::Forbidden,
+            | Refusal::ScopeTooSmall { .. } => RefusalKind::Forbidden,
             Refusal::NotFound => RefusalKind::NotFound,
-            Refusal::Throttled { .. } => RefusalKind::TooManyRequests,
+            Refusal::PasswordThrottled { .. } | Refusal::PasswordsBusy { .. } | Refusal::Throttled { .. } => {
+                RefusalKind::TooManyRequests
+            }
             Refusal::Store(_) => RefusalKind::Internal,
         }
     }
@@ -233,7 +262,9 @@ impl Refusal {
     /// Seconds for a `Retry-After` header.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Refusal::Throttled { wait } => Some(seconds(*wait)),
+            Refusal::PasswordThrottled { wait }
+            | Refusal::PasswordsBusy { wait }
+            | Refusal::Throttled { wait } => Some(seconds(*wait)),
             _ => None,
         }
     }
@@ -254,7 +285,11 @@ impl Refusal {
             | Refusal::NotAdministrator { .. }
             | Refusal::NotFound
             | Refusal::RoleTooSmall { .. }
-            | Refusal::SignInNeeded
+            | Refusal::PasswordMustChange { .. }
+            | Refusal::PasswordNeeded
+            | Refusal::PasswordThrottled { .. }
+            | Refusal::PasswordsBusy { .. }
+            | Refusal::SignInFailed
             | Refusal::Store(_)
             | Refusal::Throttled { .. }
             | Refusal::TokenGarbled

@@ -200,7 +200,18 @@ fn passwords_are_kept_apart_from_accounts() {
     let found = f.store.find_password_hash("bob").unwrap().unwrap();
     assert_eq!(found.expose(), second.expose());
     assert!(f.store.find_password_hash("eve").unwrap().is_none());
+    let (found, hash) = f.store.find_account_with_password("Bob").unwrap().unwrap();
+    assert_eq!((found, hash.unwrap().expose()), (account, second.expose()));
+    assert!(f.store.find_account_with_password("eve").unwrap().is_none());
     assert!(!f.account("eve").has_password);
+    assert!(
+        f.store
+            .find_account_with_password("eve")
+            .unwrap()
+            .unwrap()
+            .1
+            .is_none()
+    );
     assert!(f.store.find_password_hash("eve").unwrap().is_none());
 }
 

@@ -209,6 +209,20 @@ impl Store {
         }
     }
 
+    /// Finds an account and its password hash, as they are in the same moment; no hash if it has no password.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_account_with_password(
+        &self,
+        name: &str,
+    ) -> Result<Option<(Account, Option<PasswordHash>)>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_account_with_password(name),
+        }
+    }
+
     /// Replaces the password of an account.
     ///
     /// # Errors

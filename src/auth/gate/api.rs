@@ -19,7 +19,7 @@ impl Gate {
         let verified = principal.verified.as_ref().ok_or(Refusal::CredentialMissing)?;
         let verified = self.verify_again(verified, &principal.client)?;
         if operation.need() == Need::SignIn {
-            return Err(Refusal::SignInNeeded);
+            return Err(Refusal::PasswordNeeded);
         }
         if !verified.scopes.allows(operation) {
             return Err(verified.scope_too_small(operation));

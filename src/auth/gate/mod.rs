@@ -18,9 +18,12 @@ use super::grant::{Fetch, Grant, Push, Terms};
 use super::last_used::Recorder;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::{Operation, Scopes};
+use super::sign_in::{self, SignedIn};
 use super::throttle::{self, Throttle};
 use super::token::PlainToken;
+use super::verifier::Verifier;
 use crate::names::RepoPath;
+use crate::secret::Secret;
 use crate::store::{
     Account, AccountId, Actor, Requester, Role, Store, Token, TokenHash, TokenId, TokenLimits, TokenUse,
 };
@@ -198,6 +201,7 @@ struct Inner {
     store: Store,
     options: Options,
     throttle: Throttle,
+    verifier: Verifier,
     recorder: Recorder,
     tokens: Mutex<HashMap<TokenHash, Arc<Verified>>>,
     everyone: Mutex<Arc<Rights>>,
@@ -216,6 +220,7 @@ impl Gate {
     pub fn new(store: Store, options: Options) -> Gate {
         Gate(Arc::new(Inner {
             throttle: Throttle::new(options.throttle.clone()),
+            verifier: Verifier::new(),
             recorder: Recorder::start(store.clone()),
             tokens: Mutex::new(HashMap::new()),
             // Generations begin at 1, so this one is replaced at the first question.
@@ -295,6 +300,35 @@ impl Gate {
             verified: Some(verified),
             client,
         })
+    }
+
+    /// Lets somebody in by the name and the password of an account, for what no token may do.
+    ///
+    /// Failures count for the address, and for the name from whatever address. A right password opens until anything
+    /// changes, and a minute at most, without being verified again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::SignInFailed`] for a wrong password, a name that nobody has and a disabled account alike;
+    /// [`Refusal::PasswordMustChange`], [`Refusal::PasswordNeeded`], or a refusal of kind `TooManyRequests` or
+    /// `Internal`.
+    ///
+    /// # Blocking
+    ///
+    /// Tens of milliseconds, and until the passwords before this one are verified.
+    pub fn sign_in(
+        &self,
+        name: &str,
+        password: &Secret,
+        client: impl Into<Client>,
+    ) -> Result<SignedIn, Refusal> {
+        let door = sign_in::Door {
+            store: &self.0.store,
+            throttle: &self.0.throttle,
+            verifier: &self.0.verifier,
+            clock: &self.0.options.clock,
+        };
+        sign_in::sign_in(&door, name, password, client.into())
     }
 
     /// Decides whether `principal` may fetch. `located` is the repository as it is spelled on disk, None where there is

@@ -108,6 +108,25 @@ impl Sqlite {
         })
     }
 
+    pub(in crate::store) fn find_account_with_password(
+        &self,
+        name: &str,
+    ) -> Result<Option<(Account, Option<PasswordHash>)>, Error> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS}, password_hash FROM accounts WHERE name_key = ?1"
+            ))?;
+            let mut rows = statement.query([key(name)])?;
+            match rows.next()? {
+                Some(row) => {
+                    let hash: Option<String> = row.get(COLUMNS_COUNT)?;
+                    Ok(Some((from_row(row, 0)?, hash.map(PasswordHash::new))))
+                }
+                None => Ok(None),
+            }
+        })
+    }
+
     pub(in crate::store) fn set_password(
         &self,
         actor: &Actor,

@@ -1,0 +1,312 @@
+//! Signing in with the name and the password of an account, for what no token may do: making and changing tokens.
+//!
+//! Git never comes this way. Failures count for the address and for the name; a refusal does not tell whether there is
+//! such an account, or whether it is disabled.
+
+use serde_json::json;
+
+use super::client::Client;
+use super::clock::Clock;
+use super::refusal::Refusal;
+use super::throttle::Throttle;
+use super::token::{ParseError, PlainToken};
+use super::verifier::{Denied, Kind, Verdict, Verifier};
+use crate::secret::Secret;
+use crate::store::{Account, Actor, AuditAction, Requester, Store};
+
+/// Somebody who has given the password of an account.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    account: Account,
+    client: Client,
+}
+
+impl SignedIn {
+    /// The account, as it was when the password was checked.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Where the request came from.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Who the audit trail says it was.
+    pub fn actor(&self) -> Actor {
+        Actor::Client(Requester {
+            account: Some(self.account.name.clone()),
+            token: None,
+            address: Some(self.client.address),
+            agent: self.client.agent.as_deref().map(str::to_owned),
+        })
+    }
+}
+
+/// What of the gate a password passes.
+pub(super) struct Door<'a> {
+    pub store: &'a Store,
+    pub throttle: &'a Throttle,
+    pub verifier: &'a Verifier,
+    pub clock: &'a Clock,
+}
+
+/// Lets somebody in by name and password; see `Gate::sign_in`.
+pub(super) fn sign_in(
+    door: &Door<'_>,
+    name: &str,
+    password: &Secret,
+    client: Client,
+) -> Result<SignedIn, Refusal> {
+    if !matches!(PlainToken::parse(password.expose()), Err(ParseError::Shape)) {
+        return Err(Refusal::PasswordNeeded);
+    }
+    let now = door.clock.elapsed();
+    // Before the account is read: what changes in between makes it look older than it is, never newer.
+    let generation = door.store.generation()?;
+    let attempt = door.verifier.attempt(Kind::Account, name, password);
+    // Whoever was let in a moment ago does not guess.
+    if !door.verifier.is_remembered(&attempt, generation, now)
+        && let Some(wait) = door.throttle.wait(client.address, now)
+    {
+        return Err(Refusal::Throttled { wait });
+    }
+    // A disabled account is verified as one that is not there, or the time would tell that its password was right.
+    let (account, hash) = match door.store.find_account_with_password(name)? {
+        Some((account, hash)) if !account.is_disabled => (Some(account), hash),
+        _ => (None, None),
+    };
+    let verdict = door.verifier.verify(&attempt, hash.as_ref(), generation, now)?;
+    let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
+        door.throttle.fail(client.address, now);
+        return Err(Refusal::SignInFailed);
+    };
+    if account.must_change_password {
+        return Err(Refusal::PasswordMustChange {
+            account: account.name,
+        });
+    }
+    let signed_in = SignedIn { account, client };
+    // A script signs in with each of its requests; one event a minute tells as much.
+    if verdict == Verdict::Right {
+        let subject = &signed_in.account.name;
+        door.store
+            .record_event(&signed_in.actor(), AuditAction::SignIn, subject, &json!({}))?;
+    }
+    Ok(signed_in)
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Busy(wait) => Refusal::PasswordsBusy { wait },
+            Denied::TooOften(wait) => Refusal::PasswordThrottled { wait },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::auth::token::{self, CreateToken, expiry_in_days};
+    use crate::auth::{Gate, Options, RefusalKind, password};
+    use crate::store::{DATABASE_FILE, NewAccount, TokenLimits};
+
+    const CLI: Actor = Actor::CommandLine;
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const RIGHT: &str = "correct horse";
+    const WRONG: &str = "battery staple";
+
+    struct Fixture {
+        gate: Gate,
+        clock: Clock,
+        elsewhere: Store,
+        _directory: tempfile::TempDir,
+    }
+
+    /// A gate, and the account bob with a password.
+    fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(DATABASE_FILE);
+        let clock = Clock::manual(Timestamp::now());
+        let options = Options {
+            clock: clock.clone(),
+            ..Options::default()
+        };
+        let f = Fixture {
+            gate: Gate::new(Store::open(&path).unwrap(), options),
+            clock,
+            elsewhere: Store::open(&path).unwrap(),
+            _directory: directory,
+        };
+        f.account("bob", Some(RIGHT), false);
+        f
+    }
+
+    impl Fixture {
+        fn account(&self, name: &str, password: Option<&str>, must_change_password: bool) {
+            let hash = password.map(|text| password::hash(&secret(text)).unwrap());
+            let new = NewAccount {
+                name,
+                password: hash.as_ref(),
+                is_admin: false,
+                must_change_password,
+            };
+            self.elsewhere.create_account(&CLI, &new).unwrap();
+        }
+
+        fn sign_in(&self, name: &str, text: &str) -> Result<SignedIn, Refusal> {
+            self.gate.sign_in(name, &secret(text), CLIENT)
+        }
+
+        fn events(&self) -> Vec<String> {
+            let events = self.elsewhere.audit_events(100).unwrap();
+            events
+                .into_iter()
+                .filter(|event| event.action == "account.sign-in")
+                .map(|event| format!("{} {}", event.actor, event.subject))
+                .collect()
+        }
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    #[track_caller]
+    fn refused(outcome: Result<SignedIn, Refusal>, status: u16) -> String {
+        let refusal = outcome.unwrap_err();
+        assert_eq!(refusal.kind().status(), status, "{refusal}");
+        refusal.to_string()
+    }
+
+    #[test]
+    fn the_name_and_the_password_of_an_account_sign_in() {
+        let f = fixture();
+        let client = Client::new(CLIENT, Some(b"curl/8"));
+        let signed_in = f.gate.sign_in("BOB", &secret(RIGHT), client.clone()).unwrap();
+        assert_eq!(signed_in.account().name, "bob");
+        assert_eq!(signed_in.client(), &client);
+        let expected = Requester {
+            account: Some("bob".to_owned()),
+            token: None,
+            address: Some(CLIENT),
+            agent: Some("curl/8".to_owned()),
+        };
+        assert_eq!(signed_in.actor(), Actor::Client(expected));
+        assert!(!format!("{signed_in:?} {:?}", f.gate).contains(RIGHT));
+    }
+
+    #[test]
+    fn a_script_that_signs_in_with_each_request_leaves_one_event_a_minute() {
+        let f = fixture();
+        for _ in 0..3 {
+            f.sign_in("bob", RIGHT).unwrap();
+        }
+        assert_eq!(f.events(), ["bob bob"]);
+        f.clock.advance(Duration::from_secs(60));
+        f.sign_in("bob", RIGHT).unwrap();
+        assert_eq!(f.events().len(), 2);
+    }
+
+    #[test]
+    fn a_refusal_does_not_tell_which_accounts_there_are() {
+        let f = fixture();
+        f.account("disabled", Some(RIGHT), true);
+        f.elsewhere.set_account_disabled(&CLI, "disabled", true).unwrap();
+        f.account("machine", None, false);
+        let wrong = refused(f.sign_in("bob", WRONG), 401);
+        for (name, text) in [
+            ("nobody", RIGHT),
+            ("", RIGHT),
+            ("disabled", RIGHT),
+            ("disabled", RIGHT),
+            ("disabled", WRONG),
+            ("machine", RIGHT),
+            ("machine", "no account has this one"),
+            ("bob", ""),
+        ] {
+            assert_eq!(refused(f.sign_in(name, text), 401), wrong, "{name} {text}");
+        }
+        assert_eq!(f.events().len(), 0);
+    }
+
+    #[test]
+    fn a_first_password_has_to_be_changed_before() {
+        let f = fixture();
+        f.account("admin", Some(RIGHT), true);
+        let text = refused(f.sign_in("admin", RIGHT), 403);
+        assert!(text.contains("patgate user set-password 'admin'"), "{text}");
+        assert!(refused(f.sign_in("admin", WRONG), 401).contains("no account"));
+    }
+
+    #[test]
+    fn a_token_signs_nobody_in_and_is_no_failure() {
+        let f = fixture();
+        let new = CreateToken {
+            account: "bob",
+            name: "laptop",
+            scopes: "app_token",
+            expires_at: expiry_in_days(1, Timestamp::now()).unwrap(),
+            limits: &TokenLimits::NONE,
+        };
+        let (_, plain) = token::create(&f.elsewhere, &CLI, &new).unwrap();
+        for _ in 0..100 {
+            assert!(refused(f.sign_in("bob", plain.expose()), 403).contains("A token cannot make"));
+        }
+        f.sign_in("bob", RIGHT).unwrap();
+    }
+
+    #[test]
+    fn one_account_is_not_guessed_at_from_many_addresses() {
+        let f = fixture();
+        let from = |last: u8, text: &str| {
+            f.gate
+                .sign_in("bob", &secret(text), IpAddr::from([198, 51, 100, last]))
+        };
+        for last in 0..5 {
+            refused(from(last, WRONG), 401);
+        }
+        let refusal = from(5, RIGHT).unwrap_err();
+        assert_eq!(
+            (refusal.kind(), refusal.retry_after()),
+            (RefusalKind::TooManyRequests, Some(12))
+        );
+        f.clock.advance(Duration::from_secs(12));
+        from(6, RIGHT).unwrap();
+        refused(from(7, WRONG), 401);
+        refused(from(8, WRONG), 429);
+        from(9, RIGHT).unwrap();
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_waits_unless_it_was_let_in_a_moment_ago() {
+        let f = fixture();
+        f.account("eve", Some(RIGHT), false);
+        f.sign_in("bob", RIGHT).unwrap();
+        for number in 0..20 {
+            refused(f.sign_in(&format!("guess {number}"), WRONG), 401);
+        }
+        assert!(refused(f.sign_in("eve", RIGHT), 429).contains("from this address"));
+        f.sign_in("bob", RIGHT).unwrap();
+        let elsewhere = IpAddr::from([192, 0, 2, 2]);
+        f.gate.sign_in("eve", &secret(RIGHT), elsewhere).unwrap();
+    }
+
+    #[test]
+    fn a_new_password_holds_at_once() {
+        let f = fixture();
+        f.sign_in("bob", RIGHT).unwrap();
+        let hash = password::hash(&secret(WRONG)).unwrap();
+        f.elsewhere.set_password(&CLI, "bob", &hash, false).unwrap();
+        refused(f.sign_in("bob", RIGHT), 401);
+        f.sign_in("bob", WRONG).unwrap();
+        f.elsewhere.set_account_disabled(&CLI, "bob", true).unwrap();
+        refused(f.sign_in("bob", WRONG), 401);
+    }
+}
