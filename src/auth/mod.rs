@@ -16,6 +16,7 @@ mod last_used;
 pub mod password;
 pub mod policy;
 mod refusal;
+pub mod rule;
 pub mod scope;
 mod sign_in;
 pub mod throttle;

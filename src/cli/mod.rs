@@ -15,6 +15,7 @@ mod policy;
 mod repo;
 mod serve;
 mod token;
+mod token_rule;
 mod user;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::auth::token::{ExpiryError, OverlapError};
-use crate::auth::{password, policy, scope, token};
+use crate::auth::{password, policy, rule, scope, token};
 use crate::{config, names, store};
 
 /// Why a command did not do its work: what is wrong, and what to do next.
@@ -106,6 +106,9 @@ impl From<store::Error> for CliError {
             Error::NewerSchema { .. } => Some("use the newer patgate that wrote it"),
             Error::NotOurs { .. } | Error::Open { .. } => Some("check --data-dir"),
             Error::PolicyNotFound { .. } => Some("'patgate policy list' shows which policies are set where"),
+            Error::RevocationRuleNotFound { .. } => {
+                Some("'patgate token rule list' shows which rules there are")
+            }
             Error::TokenNotFound { .. } => Some("'patgate token list' shows which tokens there are"),
             Error::TokenRevoked { .. } => {
                 Some("a revoked token stays revoked: make a new one with 'patgate token create'")
@@ -174,6 +177,16 @@ impl From<policy::ValueError> for CliError {
     fn from(error: policy::ValueError) -> Self {
         let hint = format!("'patgate policy show {}' says what it is for", error.name);
         CliError::usage(error).hint(hint)
+    }
+}
+
+impl From<rule::Error> for CliError {
+    fn from(error: rule::Error) -> Self {
+        match error {
+            rule::Error::Store(error) => error.into(),
+            rule::Error::Scope(error) => error.into(),
+            rule::Error::Moment(_) | rule::Error::Future => CliError::usage(error),
+        }
     }
 }
 

@@ -203,6 +203,7 @@ fn keys_in_json_are_lower_case_with_underscores() {
     let repos = repos.to_str().unwrap();
     f.token();
     f.done(&["repo", "create", "P/R", "--public", "--repos", repos]);
+    f.done(&["token", "rule", "add", "--any-scope", "--before", "2020-01-01"]);
     for words in [
         &["user", "list"][..],
         &["access", "list"],
@@ -210,6 +211,7 @@ fn keys_in_json_are_lower_case_with_underscores() {
         &["token", "list"],
         &["token", "scopes"],
         &["policy", "list"],
+        &["token", "rule", "list"],
         &["audit", "list"],
         &["repo", "fsck", "P/R", "--repos", repos],
     ] {
@@ -665,4 +667,49 @@ fn the_help_of_policies_explains_each() {
         help.contains("Takes a number of days from 1 to 3650; 365 if not set."),
         "{help}"
     );
+}
+
+#[test]
+fn a_revocation_rule_is_made_listed_and_taken_back() {
+    let f = fixture();
+    f.token();
+    let add = |rest: &[&str]| f.run(&[&["token", "rule", "add"], rest].concat());
+    let outcome = add(&["--scope", "vso.work vso.code", "--before", "2020-01-31"]);
+    assert_eq!(
+        outcome.stderr,
+        "rule 1: everything with vso.code or vso.work made before 2020-01-31 00:00 UTC opens nothing from now on; that \
+         is 0 live tokens\n"
+    );
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let store = f.store();
+    let rule = store
+        .create_revocation_rule(&Actor::CommandLine, "vso.profile", later)
+        .unwrap();
+    drop(store);
+    let all = f.json(&["token", "rule", "list", "--json"]);
+    assert_eq!(all[0]["scopes"], serde_json::json!(["vso.code", "vso.work"]));
+    assert_eq!(all[0]["created_before"], "2020-01-31T00:00:00Z");
+    assert_eq!(all[1]["id"], rule.id);
+    assert!(
+        f.done(&["token", "rule", "list"])
+            .stdout
+            .contains("vso.code vso.work  2020-01-31 00:00 UTC")
+    );
+    let outcome = f.done(&["token", "rule", "remove", "2"]);
+    assert!(
+        outcome.stderr.contains("everything with vso.profile"),
+        "{outcome:?}"
+    );
+    assert_eq!(f.run(&["token", "rule", "remove", "2"]).status, 1);
+    for wrong in [
+        &["--before", "2020-01-31"][..],
+        &["--any-scope"],
+        &["--any-scope", "--scope", "vso.code", "--before", "now"],
+        &["--scope", "vso.codes", "--before", "now"],
+        &["--any-scope", "--before", "2999-01-01"],
+        &["--any-scope", "--before", "90d"],
+    ] {
+        assert_eq!(add(wrong).status, 2, "{wrong:?}");
+    }
+    assert_eq!(f.store().revocation_rules().unwrap().len(), 1);
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, minute};
+use super::token_rule;
 use crate::auth::scope::{self, Need, Operation};
 use crate::auth::token::{self, CreateToken, PlainToken, RotateToken, UpdateToken};
 use crate::store::{Actor, RevokeReason, Store, Token, TokenId, TokenIdError, TokenLimits};
@@ -99,6 +100,9 @@ have it: give an overlap where something still runs with the old one.")]
         #[arg(value_parser = token_id)]
         id: TokenId,
     },
+    /// Revoke many tokens at once, by scope and age.
+    #[command(subcommand, arg_required_else_help = true)]
+    Rule(token_rule::RuleCommand),
     /// List the scopes that a token can have, and what each operation needs of them.
     Scopes {
         /// Print JSON.
@@ -177,6 +181,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             ));
             Ok(())
         }
+        TokenCommand::Rule(command) => token_rule::run(command, common, console),
         TokenCommand::Scopes { json } => scopes(json, console),
     }
 }

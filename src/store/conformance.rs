@@ -829,3 +829,43 @@ fn the_generation_changes_with_every_change_of_a_policy_by_whomever() {
     let all = [before, set, replaced, f.store.generation().unwrap()];
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), 4, "{all:?}");
 }
+
+#[test]
+fn a_revocation_rule_is_kept_until_it_is_taken_back() {
+    let f = fixture();
+    let generation = f.store.generation().unwrap();
+    let before = in_an_hour();
+    let first = f
+        .store
+        .create_revocation_rule(&CLI, "vso.code vso.work", before)
+        .unwrap();
+    assert_eq!(
+        (first.scopes.as_str(), first.created_before),
+        ("vso.code vso.work", before)
+    );
+    assert_eq!(
+        (f.event().action.as_str(), f.event().subject, f.event().details),
+        (
+            "revocation-rule.create",
+            first.id.to_string(),
+            json!({ "scopes": "vso.code vso.work", "created_before": before.to_string() })
+        )
+    );
+    let made = f.store.generation().unwrap();
+    assert_ne!(made, generation);
+    let second = f.other().create_revocation_rule(&root(), "", before).unwrap();
+    assert_eq!(
+        f.store.revocation_rules().unwrap(),
+        [first.clone(), second.clone()]
+    );
+    assert_eq!(f.store.delete_revocation_rule(&CLI, second.id).unwrap(), second);
+    assert_eq!(f.event().action, "revocation-rule.delete");
+    assert_eq!(f.store.revocation_rules().unwrap(), [first]);
+    let missing = f.store.delete_revocation_rule(&CLI, second.id).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        format!("there is no revocation rule {}", second.id)
+    );
+    let third = f.store.create_revocation_rule(&CLI, "", before).unwrap();
+    assert_ne!(third.id, second.id, "a number is not given again");
+}

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 pub use records::{
     Access, Account, AccountId, Actor, AuditAction, AuditEvent, EVERYONE, LABEL_BYTES_MAX, LabelError,
-    NewAccount, NewToken, PasswordHash, Requester, RetiredSecret, RevokeReason, RevokeReasonError, Role,
-    RoleError, StoredPolicy, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId, TokenIdError,
-    TokenLimits, TokenRotation, TokenState, TokenUse, check_label, is_invisible,
+    NewAccount, NewToken, PasswordHash, Requester, RetiredSecret, RevocationRule, RevokeReason,
+    RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId,
+    TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -98,6 +98,12 @@ pub enum Error {
         name: String,
         /// The collection; None for the whole server.
         collection: Option<String>,
+    },
+    /// There is no such rule.
+    #[error("there is no revocation rule {id}")]
+    RevocationRuleNotFound {
+        /// The number that was asked for.
+        id: i64,
     },
     /// There is a token with this id or this digest.
     #[error("the token id '{id}' is taken")]
@@ -532,6 +538,45 @@ impl Store {
     pub fn policies(&self) -> Result<Vec<StoredPolicy>, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.policies(),
+        }
+    }
+
+    /// Makes a rule by which everything opens nothing that has one of `scopes` (any, if there are none) and was made
+    /// before a moment. `auth::rule::create` checks both.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn create_revocation_rule(
+        &self,
+        actor: &Actor,
+        scopes: &str,
+        created_before: jiff::Timestamp,
+    ) -> Result<RevocationRule, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.create_revocation_rule(actor, scopes, created_before),
+        }
+    }
+
+    /// Takes a rule back: what it revoked opens again what it did.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RevocationRuleNotFound`].
+    pub fn delete_revocation_rule(&self, actor: &Actor, id: i64) -> Result<RevocationRule, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.delete_revocation_rule(actor, id),
+        }
+    }
+
+    /// Returns all revocation rules, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn revocation_rules(&self) -> Result<Vec<RevocationRule>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revocation_rules(),
         }
     }
 

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 pub use audit::{Actor, AuditAction, AuditEvent, Requester};
-pub use policy::StoredPolicy;
+pub use policy::{RevocationRule, StoredPolicy};
 pub use token::{
     NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ID_BYTES, Token, TokenChange, TokenHash,
     TokenId, TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse,

@@ -1,4 +1,6 @@
-//! Policies as they are kept. What their values mean is for `auth` to know.
+//! Policies and revocation rules as they are kept. What values and scopes mean is for `auth` to know.
+
+use jiff::Timestamp;
 
 /// A policy that somebody has set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,4 +11,17 @@ pub struct StoredPolicy {
     pub name: String,
     /// What was set.
     pub value: String,
+}
+
+/// A rule that revokes all tokens of a kind at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationRule {
+    /// Its number; it is never used again.
+    pub id: i64,
+    /// Names of scopes, separated by spaces; none means any.
+    pub scopes: String,
+    /// Only what was made before this moment is meant.
+    pub created_before: Timestamp,
+    /// When the rule was made.
+    pub made_at: Timestamp,
 }

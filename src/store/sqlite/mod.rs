@@ -8,6 +8,7 @@ mod access;
 mod accounts;
 mod audit;
 mod policies;
+mod rules;
 mod tokens;
 
 use std::fs;
