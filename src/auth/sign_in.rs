@@ -115,6 +115,7 @@ mod tests {
     use super::*;
     use crate::auth::token::{self, CreateToken, expiry_in_days};
     use crate::auth::{Gate, Options, RefusalKind, password};
+    use crate::store::AuditFilter;
     use crate::store::{DATABASE_FILE, NewAccount, TokenLimits};
 
     const CLI: Actor = Actor::CommandLine;
@@ -165,7 +166,7 @@ mod tests {
         }
 
         fn events(&self) -> Vec<String> {
-            let events = self.elsewhere.audit_events(100).unwrap();
+            let events = self.elsewhere.audit_events(&AuditFilter::latest(100)).unwrap();
             events
                 .into_iter()
                 .filter(|event| event.action == "account.sign-in")

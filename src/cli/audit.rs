@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table};
-use crate::store::{Actor, AuditEvent, Requester, TokenId};
+use crate::store::{Actor, AuditEvent, AuditFilter, Requester, TokenId};
 
 /// What can be done with the audit trail.
 #[derive(Debug, Subcommand)]
@@ -27,7 +27,7 @@ Examples:
 
 pub(super) fn run(command: AuditCommand, common: &CommonArgs, console: &mut Console) -> Result<(), CliError> {
     let AuditCommand::List { limit, json } = command;
-    let events = common.open_store()?.audit_events(limit)?;
+    let events = common.open_store()?.audit_events(&AuditFilter::latest(limit))?;
     if json {
         return console.print_json(&events.iter().map(to_json).collect::<Value>());
     }

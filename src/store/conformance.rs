@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 
+mod audit;
 mod life;
 
 const CLI: Actor = Actor::CommandLine;
@@ -71,7 +72,7 @@ impl Fixture {
 
     /// The events of one action, oldest first.
     fn events(&self, action: &str) -> Vec<AuditEvent> {
-        let mut events = self.store.audit_events(1000).unwrap();
+        let mut events = self.store.audit_events(&AuditFilter::latest(1000)).unwrap();
         events.retain(|event| event.action == action);
         events.reverse();
         events
@@ -79,7 +80,10 @@ impl Fixture {
 
     /// The newest event.
     fn event(&self) -> AuditEvent {
-        self.store.audit_events(1).unwrap().remove(0)
+        self.store
+            .audit_events(&AuditFilter::latest(1))
+            .unwrap()
+            .remove(0)
     }
 }
 
@@ -236,7 +240,7 @@ fn what_is_asked_of_a_missing_account_is_refused_by_its_name() {
     );
     missing(f.store.revoke_access(&CLI, Some("eve"), &AccessPath::Server));
     assert!(
-        f.store.audit_events(10).unwrap().is_empty(),
+        f.store.audit_events(&AuditFilter::latest(10)).unwrap().is_empty(),
         "what is refused leaves no event"
     );
 }
@@ -562,7 +566,7 @@ fn every_change_leaves_one_event_of_its_own() {
             &json!({ "public": true }),
         )
         .unwrap();
-    let events = f.store.audit_events(100).unwrap();
+    let events = f.store.audit_events(&AuditFilter::latest(100)).unwrap();
     let actions: Vec<&str> = events.iter().rev().map(|event| event.action.as_str()).collect();
     assert_eq!(
         actions,
@@ -591,7 +595,10 @@ fn every_change_leaves_one_event_of_its_own() {
         !format!("{events:?}").contains("argon2id"),
         "an event never holds a secret"
     );
-    assert_eq!(f.store.audit_events(2).unwrap(), events[..2]);
+    assert_eq!(
+        f.store.audit_events(&AuditFilter::latest(2)).unwrap(),
+        events[..2]
+    );
 }
 
 #[test]
@@ -691,7 +698,13 @@ fn handles_on_one_database_write_side_by_side() {
         }
     });
     assert_eq!(f.store.accounts().unwrap().len(), 3 * EACH);
-    assert_eq!(f.store.audit_events(u32::MAX).unwrap().len(), 3 * EACH);
+    assert_eq!(
+        f.store
+            .audit_events(&AuditFilter::latest(u32::MAX))
+            .unwrap()
+            .len(),
+        3 * EACH
+    );
 }
 
 #[test]
@@ -806,13 +819,16 @@ fn a_policy_is_set_replaced_and_taken_back_with_an_event_each() {
         (f.event().action.as_str(), f.event().details),
         ("policy.remove", json!({ "collection": "ÄNNE", "from": "3" }))
     );
-    let events = f.store.audit_events(10).unwrap().len();
+    let events = f.store.audit_events(&AuditFilter::latest(10)).unwrap().len();
     let missing = f.store.remove_policy(&CLI, Some("Änne"), "a").unwrap_err();
     assert_eq!(
         missing.to_string(),
         "the policy 'a' is not set for the collection 'Änne'"
     );
-    assert_eq!(f.store.audit_events(10).unwrap().len(), events);
+    assert_eq!(
+        f.store.audit_events(&AuditFilter::latest(10)).unwrap().len(),
+        events
+    );
     assert_eq!(f.store.policies().unwrap().len(), 2, "the server's stay");
 }
 

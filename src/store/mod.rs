@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use records::{
-    Access, Account, AccountId, Actor, AuditAction, AuditEvent, EVERYONE, LABEL_BYTES_MAX, LabelError,
-    NewAccount, NewToken, PasswordHash, Requester, RetiredSecret, RevocationRule, RevokeReason,
-    RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId,
-    TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, check_label, is_invisible,
+    Access, Account, AccountId, Actor, AuditAction, AuditEvent, AuditFilter, EVERYONE, LABEL_BYTES_MAX,
+    LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester, RetiredSecret, RevocationRule,
+    RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ID_BYTES, Token, TokenChange,
+    TokenHash, TokenId, TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, UnknownAction,
+    check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -597,14 +598,50 @@ impl Store {
         }
     }
 
-    /// Returns the latest events, newest first, at most `count_max`.
+    /// Returns the events that `filter` lets through. Takes milliseconds however many events there are, but for three
+    /// things: a time (0.1 s for a million events in it), a collection or project (0.1 ms for each name below it), and
+    /// filters together of which one has few events and the others have many.
     ///
     /// # Errors
     ///
     /// When the database cannot be read.
-    pub fn audit_events(&self, count_max: u32) -> Result<Vec<AuditEvent>, Error> {
+    pub fn audit_events(&self, filter: &AuditFilter) -> Result<Vec<AuditEvent>, Error> {
         match &self.0 {
-            Backend::Sqlite(database) => database.audit_events(count_max),
+            Backend::Sqlite(database) => database.audit_events(filter),
+        }
+    }
+
+    /// Keeps uses of tokens, as [`Store::record_token_uses`], and events, all of them or none, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn record_batch(&self, uses: &[TokenUse], events: &[NewAuditEvent]) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.record_batch(uses, events),
+        }
+    }
+
+    /// Removes events from before `before`, the oldest first and at most `count_max`; returns how many that were.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn prune_audit_events(&self, before: jiff::Timestamp, count_max: u32) -> Result<usize, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.prune_audit_events(before, count_max),
+        }
+    }
+
+    /// Returns a number that differs from an earlier one if anything was changed in between, by this process or
+    /// another. Costs a few microseconds.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn data_version(&self) -> Result<i64, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.data_version(),
         }
     }
 }

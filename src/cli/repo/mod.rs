@@ -367,6 +367,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::store::AuditFilter;
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -461,7 +462,7 @@ mod tests {
             .common()
             .create_store()
             .unwrap()
-            .audit_events(100)
+            .audit_events(&AuditFilter::latest(100))
             .unwrap();
         for action in ["repository.create", "repository.rename", "repository.delete"] {
             assert!(events.iter().any(|event| event.action == action), "{action}");

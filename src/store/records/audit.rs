@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::TokenId;
+use crate::names::AccessPath;
 
 /// Who asked the server for something, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,109 +42,117 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditAction {
-    /// A right was given or replaced.
-    AccessGrant,
-    /// A right was taken away.
-    AccessRevoke,
-    /// An account was made.
-    AccountCreate,
-    /// An account was deleted, with its tokens and rights.
-    AccountDelete,
-    /// An account was disabled.
-    AccountDisable,
-    /// An account was enabled again.
-    AccountEnable,
-    /// A password was set.
-    AccountSetPassword,
-    /// An account gave up its alternate credential, or it was taken away.
-    AlternateCredentialRemove,
-    /// An account got an alternate credential, or a new one.
-    AlternateCredentialSet,
-    /// An address failed so often that it has to wait.
-    CredentialRefuse,
-    /// A fetch: what was asked for and how it ended.
-    GitFetch,
-    /// A push: which refs moved and how it ended.
-    GitPush,
-    /// A policy was taken back.
-    PolicyRemove,
-    /// A policy was set.
-    PolicySet,
-    /// A repository was made.
-    RepositoryCreate,
-    /// A repository was deleted.
-    RepositoryDelete,
-    /// A repository was imported.
-    RepositoryImport,
-    /// A repository got another name.
-    RepositoryRename,
-    /// A repository got another default branch.
-    RepositoryUpdate,
-    /// A rule was made that revokes many tokens at once.
-    RevocationRuleCreate,
-    /// Such a rule was taken back.
-    RevocationRuleDelete,
-    /// Somebody signed in with the password of an account.
-    SignIn,
-    /// Somebody failed to sign in.
-    SignInRefuse,
-    /// A token was made.
-    TokenCreate,
-    /// A token came to its end.
-    TokenExpire,
-    /// A token was found where it should not be.
-    TokenLeak,
-    /// A known token was used for something that it does not open.
-    TokenRefuse,
-    /// A secret was used that a rotation had replaced.
-    TokenReuse,
-    /// A token was revoked.
-    TokenRevoke,
-    /// A token got a new secret; the old one opens nothing any more.
-    TokenRotate,
-    /// A token's name, scopes, limits or end were changed.
-    TokenUpdate,
+macro_rules! actions {
+    ($($(#[$doc:meta])* $action:ident = $name:literal,)*) => {
+        /// What was done.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum AuditAction {
+            $($(#[$doc])* $action,)*
+        }
+
+        impl AuditAction {
+            /// All of them.
+            pub const ALL: &[AuditAction] = &[$(AuditAction::$action,)*];
+
+            /// The name under which events of this kind are kept and listed.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(AuditAction::$action => $name,)*
+                }
+            }
+        }
+    };
 }
 
+actions! {
+    /// A right was given or replaced.
+    AccessGrant = "access.grant",
+    /// A right was taken away.
+    AccessRevoke = "access.revoke",
+    /// An account was made.
+    AccountCreate = "account.create",
+    /// An account was deleted, with its tokens and rights.
+    AccountDelete = "account.delete",
+    /// An account was disabled.
+    AccountDisable = "account.disable",
+    /// An account was enabled again.
+    AccountEnable = "account.enable",
+    /// A password was set.
+    AccountSetPassword = "account.set-password",
+    /// An account gave up its alternate credential, or it was taken away.
+    AlternateCredentialRemove = "alternate-credential.remove",
+    /// An account got an alternate credential, or a new one.
+    AlternateCredentialSet = "alternate-credential.set",
+    /// Old events were removed from the trail.
+    AuditPrune = "audit.prune",
+    /// An address failed so often that it has to wait.
+    CredentialRefuse = "credential.refuse",
+    /// A fetch: what was asked for and how it ended.
+    GitFetch = "git.fetch",
+    /// A push: which refs moved and how it ended.
+    GitPush = "git.push",
+    /// A policy was taken back.
+    PolicyRemove = "policy.remove",
+    /// A policy was set.
+    PolicySet = "policy.set",
+    /// A repository was made.
+    RepositoryCreate = "repository.create",
+    /// A repository was deleted.
+    RepositoryDelete = "repository.delete",
+    /// A repository was imported.
+    RepositoryImport = "repository.import",
+    /// A repository got another name.
+    RepositoryRename = "repository.rename",
+    /// A repository got another default branch.
+    RepositoryUpdate = "repository.update",
+    /// A rule was made that revokes many tokens at once.
+    RevocationRuleCreate = "revocation-rule.create",
+    /// Such a rule was taken back.
+    RevocationRuleDelete = "revocation-rule.delete",
+    /// Somebody signed in with the password of an account.
+    SignIn = "account.sign-in",
+    /// Somebody failed to sign in.
+    SignInRefuse = "account.sign-in-refuse",
+    /// A token was made.
+    TokenCreate = "token.create",
+    /// A token came to its end.
+    TokenExpire = "token.expire",
+    /// A token was found where it should not be.
+    TokenLeak = "token.leak",
+    /// A known token was used for something that it does not open.
+    TokenRefuse = "token.refuse",
+    /// A secret was used that a rotation had replaced.
+    TokenReuse = "token.reuse",
+    /// A token was revoked.
+    TokenRevoke = "token.revoke",
+    /// A token got a new secret; the old one opens nothing any more.
+    TokenRotate = "token.rotate",
+    /// A token's name, scopes, limits or end were changed.
+    TokenUpdate = "token.update",
+}
+
+/// Says that no action is called so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no action '{}'", .0.escape_debug())]
+pub struct UnknownAction(pub String);
+
 impl AuditAction {
-    /// The name under which events of this kind are kept and listed.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AuditAction::AccessGrant => "access.grant",
-            AuditAction::AccessRevoke => "access.revoke",
-            AuditAction::AccountCreate => "account.create",
-            AuditAction::AccountDelete => "account.delete",
-            AuditAction::AccountDisable => "account.disable",
-            AuditAction::AccountEnable => "account.enable",
-            AuditAction::AccountSetPassword => "account.set-password",
-            AuditAction::AlternateCredentialRemove => "alternate-credential.remove",
-            AuditAction::AlternateCredentialSet => "alternate-credential.set",
-            AuditAction::CredentialRefuse => "credential.refuse",
-            AuditAction::GitFetch => "git.fetch",
-            AuditAction::GitPush => "git.push",
-            AuditAction::PolicyRemove => "policy.remove",
-            AuditAction::PolicySet => "policy.set",
-            AuditAction::RepositoryCreate => "repository.create",
-            AuditAction::RepositoryDelete => "repository.delete",
-            AuditAction::RepositoryImport => "repository.import",
-            AuditAction::RepositoryRename => "repository.rename",
-            AuditAction::RepositoryUpdate => "repository.update",
-            AuditAction::RevocationRuleCreate => "revocation-rule.create",
-            AuditAction::RevocationRuleDelete => "revocation-rule.delete",
-            AuditAction::SignIn => "account.sign-in",
-            AuditAction::SignInRefuse => "account.sign-in-refuse",
-            AuditAction::TokenCreate => "token.create",
-            AuditAction::TokenExpire => "token.expire",
-            AuditAction::TokenLeak => "token.leak",
-            AuditAction::TokenRefuse => "token.refuse",
-            AuditAction::TokenReuse => "token.reuse",
-            AuditAction::TokenRevoke => "token.revoke",
-            AuditAction::TokenRotate => "token.rotate",
-            AuditAction::TokenUpdate => "token.update",
+    /// Finds the actions that `pattern` means: one by its name, such as `token.create`, or all that begin alike, such as
+    /// `token.*`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn matching(pattern: &str) -> Result<Vec<AuditAction>, UnknownAction> {
+        let is_meant = |action: &&AuditAction| match pattern.strip_suffix('*') {
+            Some(beginning) => action.as_str().starts_with(beginning),
+            None => action.as_str() == pattern,
+        };
+        let found: Vec<AuditAction> = AuditAction::ALL.iter().filter(is_meant).copied().collect();
+        if found.is_empty() {
+            return Err(UnknownAction(pattern.to_owned()));
         }
+        Ok(found)
     }
 }
 
@@ -162,4 +171,93 @@ pub struct AuditEvent {
     pub subject: String,
     /// The new values, as a JSON object.
     pub details: serde_json::Value,
+}
+
+/// Something that happened and is to be kept, as it was at that moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewAuditEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub action: AuditAction,
+    /// To what: an account's name, a token's id or a path.
+    pub subject: String,
+    /// A JSON object. The store keeps it whatever its size: whoever makes it bounds what comes from outside.
+    pub details: serde_json::Value,
+}
+
+/// Which events to list. All that is given must hold for an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Not before this second.
+    pub since: Option<Timestamp>,
+    /// Before this second.
+    pub until: Option<Timestamp>,
+    /// One of these actions; any, if there is none. See [`AuditAction::matching`].
+    pub actions: Vec<AuditAction>,
+    /// Done with this token, or to it.
+    pub token: Option<TokenId>,
+    /// Done to this repository, or to something of this project or collection, or to its rights. The server stands for
+    /// everything, as None does.
+    pub path: Option<AccessPath>,
+    /// Done by this account, or to it. Found without regard to case while there is such an account, and as it was
+    /// spelled afterwards.
+    pub account: Option<String>,
+    /// Behind this event.
+    pub after_id: Option<i64>,
+    /// In front of this event.
+    pub before_id: Option<i64>,
+    /// Whether the newest come first, and are those that are kept where there are too many.
+    pub newest_first: bool,
+    /// How many at most; what the answer takes of memory is bounded by this alone.
+    pub count_max: u32,
+}
+
+impl AuditFilter {
+    /// The latest events, newest first, and a base for other filters.
+    pub fn latest(count_max: u32) -> AuditFilter {
+        AuditFilter {
+            since: None,
+            until: None,
+            actions: Vec::new(),
+            token: None,
+            path: None,
+            account: None,
+            after_id: None,
+            before_id: None,
+            newest_first: true,
+            count_max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn actions_are_found_by_their_name_and_by_its_beginning() {
+        assert_eq!(AuditAction::matching("git.push"), Ok(vec![AuditAction::GitPush]));
+        assert_eq!(
+            AuditAction::matching("git.*"),
+            Ok(vec![AuditAction::GitFetch, AuditAction::GitPush])
+        );
+        assert_eq!(AuditAction::matching("*").unwrap(), AuditAction::ALL);
+        for unknown in ["", "git", "git.", "git.pull", "x*", "git.push*x"] {
+            assert_eq!(
+                AuditAction::matching(unknown),
+                Err(UnknownAction(unknown.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn no_two_actions_share_a_name() {
+        let names: HashSet<&str> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+        assert_eq!(names.len(), AuditAction::ALL.len());
+    }
 }

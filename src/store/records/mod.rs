@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-pub use audit::{Actor, AuditAction, AuditEvent, Requester};
+pub use audit::{Actor, AuditAction, AuditEvent, AuditFilter, NewAuditEvent, Requester, UnknownAction};
 pub use policy::{RevocationRule, StoredPolicy};
 pub use token::{
     NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ID_BYTES, Token, TokenChange, TokenHash,

@@ -31,7 +31,7 @@ fn key(name: &str) -> String {
     name.to_lowercase()
 }
 
-fn find(connection: &Connection, name: &str) -> Result<Option<Account>, Error> {
+pub(super) fn find(connection: &Connection, name: &str) -> Result<Option<Account>, Error> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM accounts WHERE name_key = ?1"))?;
     let mut rows = statement.query([key(name)])?;

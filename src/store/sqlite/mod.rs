@@ -51,6 +51,15 @@ struct Observer {
     generation: u64,
 }
 
+impl Observer {
+    fn data_version(&self) -> Result<i64, Error> {
+        Ok(self
+            .connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?)
+    }
+}
+
 impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, Error> {
         prepare_file(path).map_err(|error| open_error(path, &error))?;
@@ -74,10 +83,7 @@ impl Sqlite {
         let mut observer = lock(&self.observer);
         // The version is read before the generation: a commit between the two is seen again at the next question.
         // The other order would miss it for good.
-        let data_version: i64 = observer
-            .connection
-            .prepare_cached("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))?;
+        let data_version = observer.data_version()?;
         if data_version != observer.data_version {
             let generation: i64 = observer
                 .connection
@@ -87,6 +93,10 @@ impl Sqlite {
             observer.data_version = data_version;
         }
         Ok(observer.generation)
+    }
+
+    pub(super) fn data_version(&self) -> Result<i64, Error> {
+        lock(&self.observer).data_version()
     }
 
     /// Runs `change` in a transaction that is committed if it succeeds and undone if not.
@@ -233,6 +243,7 @@ fn time(seconds: i64) -> Result<Timestamp, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::AuditFilter;
 
     fn in_directory() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -343,11 +354,16 @@ mod tests {
         let (_directory, path) = in_directory();
         let database = Sqlite::open(&path).unwrap();
         let outcome: Result<(), Error> = database.write(|transaction| {
-            transaction.execute("INSERT INTO audit_events (at, actor, action, subject, details) VALUES (1, 'server', 'x', 'x', '{}')", [])?;
+            transaction.execute("INSERT INTO audit_events (at, actor, action, subject, subject_key, details) VALUES (1, 'server', 'x', 'x', 'x', '{}')", [])?;
             Err(Error::EveryoneIsReader)
         });
-        assert!(outcome.is_err());
-        assert!(database.audit_events(10).unwrap().is_empty());
+        assert!(matches!(outcome, Err(Error::EveryoneIsReader)), "{outcome:?}");
+        assert!(
+            database
+                .audit_events(&AuditFilter::latest(10))
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -368,7 +384,7 @@ mod tests {
         let tokens = database.tokens(None).unwrap();
         assert_eq!(tokens.len(), 1);
         assert!(tokens[0].limits.is_empty());
-        let events = database.audit_events(10).unwrap();
+        let events = database.audit_events(&AuditFilter::latest(10)).unwrap();
         assert_eq!((events[0].id, events[0].actor.to_string()), (7, "Bob".to_owned()));
         let version: i64 = connect(&path)
             .unwrap()

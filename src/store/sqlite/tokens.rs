@@ -301,21 +301,7 @@ impl Sqlite {
         if uses.is_empty() {
             return Ok(());
         }
-        self.write(|transaction| {
-            let mut statement = transaction.prepare_cached(
-                "UPDATE tokens SET last_used_at = ?2, last_used_from = ?3 \
-                 WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at + ?4 <= ?2)",
-            )?;
-            for used in uses {
-                statement.execute(params![
-                    used.id.as_str(),
-                    used.at.as_second(),
-                    used.from.to_string(),
-                    USE_SECONDS
-                ])?;
-            }
-            Ok(())
-        })
+        self.write(|transaction| record_uses(transaction, uses))
     }
 }
 
@@ -419,6 +405,23 @@ fn revoke(
         &details,
     )?;
     find(transaction, &token.id)?.ok_or_else(|| Error::TokenNotFound { id: token.id.clone() })
+}
+
+/// Notes uses in a transaction that may do other things too.
+pub(super) fn record_uses(transaction: &Transaction<'_>, uses: &[TokenUse]) -> Result<(), Error> {
+    let mut statement = transaction.prepare_cached(
+        "UPDATE tokens SET last_used_at = ?2, last_used_from = ?3 \
+         WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at + ?4 <= ?2)",
+    )?;
+    for used in uses {
+        statement.execute(params![
+            used.id.as_str(),
+            used.at.as_second(),
+            used.from.to_string(),
+            USE_SECONDS
+        ])?;
+    }
+    Ok(())
 }
 
 /// What differs between two states of a token, as old and new value.

@@ -1,6 +1,7 @@
 //! Secrets that a rotation replaced.
 
 use super::*;
+use crate::store::AuditFilter;
 
 fn rotate(f: &Fixture, id: &TokenId, overlap: Option<SignedDuration>) -> PlainToken {
     let options = RotateToken {
@@ -15,7 +16,7 @@ fn hours(hours: i64) -> Option<SignedDuration> {
 }
 
 fn actions(f: &Fixture) -> Vec<String> {
-    let events = f.elsewhere.audit_events(100).unwrap();
+    let events = f.elsewhere.audit_events(&AuditFilter::latest(100)).unwrap();
     events.into_iter().rev().map(|event| event.action).collect()
 }
 
@@ -60,7 +61,11 @@ fn a_replaced_secret_that_is_used_again_ends_the_token_for_everybody() {
             "token.revoke"
         ]
     );
-    let event = f.elsewhere.audit_events(1).unwrap().remove(0);
+    let event = f
+        .elsewhere
+        .audit_events(&AuditFilter::latest(1))
+        .unwrap()
+        .remove(0);
     let expected = Requester {
         address: Some(client.address),
         agent: Some("curl/8".to_owned()),

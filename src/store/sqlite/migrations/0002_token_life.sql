@@ -94,6 +94,7 @@ ALTER TABLE audit_events_2 RENAME TO audit_events;
 
 CREATE INDEX audit_events_at ON audit_events (at);
 CREATE INDEX audit_events_of_subject ON audit_events (subject_key, id);
+CREATE INDEX audit_events_of_account ON audit_events (account, id) WHERE account IS NOT NULL;
 CREATE INDEX audit_events_of_token ON audit_events (token_id, id) WHERE token_id IS NOT NULL;
 CREATE INDEX audit_events_of_action ON audit_events (action, id);
 

@@ -1,0 +1,309 @@
+//! The audit trail: filters, batches and removal.
+
+use std::iter;
+
+use super::*;
+
+/// 2027-01-15T08:00:00Z, and so many seconds later.
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn client(account: Option<&str>, token: Option<&str>) -> Actor {
+    Actor::Client(Requester {
+        account: account.map(str::to_owned),
+        token: token.map(token_id),
+        address: Some([192, 0, 2, 1].into()),
+        agent: None,
+    })
+}
+
+fn event(second: i64, actor: Actor, action: AuditAction, subject: &str) -> NewAuditEvent {
+    NewAuditEvent {
+        at: at(second),
+        actor,
+        action,
+        subject: subject.to_owned(),
+        details: json!({}),
+    }
+}
+
+impl Fixture {
+    fn record(&self, events: &[NewAuditEvent]) {
+        self.store.record_batch(&[], events).unwrap();
+    }
+
+    fn subjects(&self, filter: &AuditFilter) -> Vec<String> {
+        let events = self.store.audit_events(filter).unwrap();
+        events.into_iter().map(|event| event.subject).collect()
+    }
+}
+
+/// What the filters mean, said a second time: by looking at every event.
+fn lets_through(filter: &AuditFilter, event: &AuditEvent) -> bool {
+    let nobody = Requester::default();
+    let requester = match &event.actor {
+        Actor::Client(requester) => requester,
+        _ => &nobody,
+    };
+    let family = event.action.split('.').next().unwrap();
+    let is_same = |name: &str| name.to_lowercase() == event.subject.to_lowercase();
+    let of_token = |id: &TokenId| {
+        requester.token.as_ref() == Some(id) || (family == "token" && event.subject == id.as_str())
+    };
+    let of_account = |name: &String| {
+        let by = requester.account.as_ref();
+        by.is_some_and(|by| by.to_lowercase() == name.to_lowercase())
+            || (family == "account" && is_same(name))
+    };
+    let of_path = |path: &AccessPath| {
+        let has_path =
+            ["access", "git", "policy", "repository"].contains(&family) || event.action == "token.refuse";
+        let key = path.key();
+        has_path && (is_same(&key) || event.subject.to_lowercase().starts_with(&format!("{key}/")))
+    };
+    filter.since.is_none_or(|since| event.at >= since)
+        && filter.until.is_none_or(|until| event.at < until)
+        && filter.after_id.is_none_or(|id| event.id > id)
+        && filter.before_id.is_none_or(|id| event.id < id)
+        && (filter.actions.is_empty()
+            || filter
+                .actions
+                .iter()
+                .any(|action| action.as_str() == event.action))
+        && filter.token.as_ref().is_none_or(of_token)
+        && filter.account.as_ref().is_none_or(of_account)
+        && filter.path.as_ref().is_none_or(of_path)
+}
+
+#[test]
+fn every_combination_of_filters_lists_exactly_what_it_means() {
+    let f = fixture();
+    f.account("Bob");
+    let actors = [
+        client(Some("Bob"), Some("AAAAAAAA")),
+        client(Some("Bob"), Some("aaaaaaaa")),
+        client(Some("eve"), Some("BBBBBBBB")),
+        client(None, None),
+        CLI,
+        Actor::Server,
+    ];
+    let actions = [
+        AuditAction::GitFetch,
+        AuditAction::GitPush,
+        AuditAction::TokenRevoke,
+        AuditAction::TokenRefuse,
+        AuditAction::AccountDisable,
+        AuditAction::AccessGrant,
+    ];
+    // "C", "bob" and "AAAAAAAA" can each be the name of an account, a collection or, the last, a token.
+    let subjects = [
+        "C", "c/p", "C/P/R", "C/P/R2", "C/P2/R", "C0/P/R", "bob", "AAAAAAAA", "AAAAaaaa", "/",
+    ];
+    let mut events = Vec::new();
+    for (number, actor) in iter::zip(0.., &actors) {
+        for action in actions {
+            for subject in subjects {
+                // The clock goes back now and then.
+                events.push(event((number * 7) % 20, actor.clone(), action, subject));
+            }
+        }
+    }
+    f.record(&events);
+    let all = f.store.audit_events(&AuditFilter::latest(u32::MAX)).unwrap();
+    assert_eq!(all.len(), events.len() + 1, "and the account that was made");
+
+    let some = |items: &[&str]| -> Vec<Option<String>> {
+        iter::once(None)
+            .chain(items.iter().map(|item| Some((*item).to_owned())))
+            .collect()
+    };
+    let mut found = 0;
+    for token in some(&["AAAAAAAA", "ZZZZZZZZ"]) {
+        for path in some(&["C", "C/P", "C/P/R", "bob", "AAAAAAAA", "/"]) {
+            for account in some(&["BOB", "eve"]) {
+                for actions in [
+                    vec![],
+                    vec![AuditAction::GitPush],
+                    AuditAction::matching("token.*").unwrap(),
+                ] {
+                    for (since, until, after_id, before_id) in [
+                        (None, None, None, None),
+                        (Some(at(5)), Some(at(15)), None, None),
+                        (None, Some(at(1)), Some(100), Some(250)),
+                        (Some(at(1000)), None, None, None),
+                    ] {
+                        for (newest_first, count_max) in [(true, 7), (false, 3), (true, u32::MAX)] {
+                            let path = path.as_deref().map(access_path);
+                            let filter = AuditFilter {
+                                since,
+                                until,
+                                actions: actions.clone(),
+                                token: token.as_deref().map(token_id),
+                                // The server's path is no filter.
+                                path: path.filter(|path| *path != AccessPath::Server),
+                                account: account.clone(),
+                                after_id,
+                                before_id,
+                                newest_first,
+                                count_max,
+                            };
+                            let mut expected: Vec<&AuditEvent> =
+                                all.iter().filter(|event| lets_through(&filter, event)).collect();
+                            if !newest_first {
+                                expected.reverse();
+                            }
+                            expected.truncate(usize::try_from(count_max).unwrap());
+                            let listed = f.store.audit_events(&filter).unwrap();
+                            assert_eq!(listed.iter().collect::<Vec<_>>(), expected, "{filter:?}");
+                            found += listed.len();
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(found > 1000, "the filters let something through: {found}");
+}
+
+#[test]
+fn the_path_of_the_server_lets_everything_through() {
+    let f = fixture();
+    f.account("bob");
+    let filter = AuditFilter {
+        path: Some(AccessPath::Server),
+        ..AuditFilter::latest(9)
+    };
+    assert_eq!(f.subjects(&filter), ["bob"]);
+}
+
+#[test]
+fn a_trail_can_be_paged_through_and_followed() {
+    let f = fixture();
+    let push = |second| event(second, CLI, AuditAction::GitPush, &format!("C/P/R{second}"));
+    f.record(&(0..5).map(push).collect::<Vec<_>>());
+    let mut filter = AuditFilter::latest(2);
+    let mut pages = Vec::new();
+    loop {
+        let page = f.store.audit_events(&filter).unwrap();
+        let Some(last) = page.last() else { break };
+        filter.before_id = Some(last.id);
+        pages.extend(page.into_iter().map(|event| event.subject));
+    }
+    assert_eq!(pages, ["C/P/R4", "C/P/R3", "C/P/R2", "C/P/R1", "C/P/R0"]);
+
+    let newest = f.store.audit_events(&AuditFilter::latest(1)).unwrap().remove(0);
+    let following = AuditFilter {
+        after_id: Some(newest.id),
+        newest_first: false,
+        ..AuditFilter::latest(10)
+    };
+    assert!(f.subjects(&following).is_empty());
+    f.record(&[push(5), push(6)]);
+    assert_eq!(f.subjects(&following), ["C/P/R5", "C/P/R6"]);
+}
+
+#[test]
+fn an_account_that_is_gone_is_found_as_it_was_spelled() {
+    let f = fixture();
+    f.account("Änne");
+    f.record(&[event(
+        0,
+        client(Some("Änne"), None),
+        AuditAction::GitPush,
+        "C/P/R",
+    )]);
+    let by = |name: &str| {
+        let filter = AuditFilter {
+            account: Some(name.to_owned()),
+            actions: vec![AuditAction::GitPush],
+            ..AuditFilter::latest(9)
+        };
+        f.subjects(&filter).len()
+    };
+    assert_eq!((by("Änne"), by("äNNE"), by("anne")), (1, 1, 0));
+    f.store.delete_account(&CLI, "änne").unwrap();
+    assert_eq!((by("Änne"), by("äNNE")), (1, 0));
+}
+
+#[test]
+fn a_batch_is_kept_whole_with_the_times_of_its_events() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let used = TokenUse {
+        id: made.id.clone(),
+        at: at(3),
+        from: [192, 0, 2, 1].into(),
+    };
+    let pushed = NewAuditEvent {
+        details: json!({ "refs": [{ "name": "refs/heads/\u{202e}\"" }] }),
+        ..event(3, root(), AuditAction::GitPush, "C/P/R")
+    };
+    let fetched = event(4, client(None, None), AuditAction::GitFetch, "C/P/R");
+    let before = f.store.generation().unwrap();
+    f.store
+        .record_batch(&[used], &[pushed.clone(), fetched.clone()])
+        .unwrap();
+    let events = f.store.audit_events(&AuditFilter::latest(2)).unwrap();
+    for (event, new) in iter::zip(events.iter().rev(), [&pushed, &fetched]) {
+        assert_eq!((event.at, &event.actor), (new.at, &new.actor));
+        assert_eq!(
+            (event.action.as_str(), &event.details),
+            (new.action.as_str(), &new.details)
+        );
+    }
+    assert_eq!(
+        f.store.find_token(&made.id).unwrap().unwrap().last_used_at,
+        Some(at(3))
+    );
+    assert_eq!(
+        f.store.generation().unwrap(),
+        before,
+        "no decision of the gate depends on it"
+    );
+    f.store.record_batch(&[], &[]).unwrap();
+}
+
+#[test]
+fn the_oldest_events_are_removed_a_few_at_a_time() {
+    let f = fixture();
+    let events: Vec<_> = (0..10)
+        .map(|second| event(second, CLI, AuditAction::GitPush, &second.to_string()))
+        .collect();
+    f.record(&events);
+    assert_eq!(f.store.prune_audit_events(at(7), 4).unwrap(), 4);
+    let oldest_first = AuditFilter {
+        newest_first: false,
+        ..AuditFilter::latest(100)
+    };
+    assert_eq!(f.subjects(&oldest_first), ["4", "5", "6", "7", "8", "9"]);
+    assert_eq!(f.store.prune_audit_events(at(7), 4).unwrap(), 3);
+    assert_eq!(f.store.prune_audit_events(at(7), 4).unwrap(), 0);
+    assert_eq!(f.subjects(&oldest_first), ["7", "8", "9"]);
+    let last = f
+        .store
+        .audit_events(&AuditFilter::latest(1))
+        .unwrap()
+        .remove(0)
+        .id;
+    assert_eq!(f.store.prune_audit_events(at(100), 100).unwrap(), 3);
+    f.record(&events[..1]);
+    assert!(
+        f.store.audit_events(&AuditFilter::latest(1)).unwrap()[0].id > last,
+        "an id is never given again"
+    );
+}
+
+#[test]
+fn the_data_version_changes_with_every_event() {
+    let f = fixture();
+    let first = f.store.data_version().unwrap();
+    assert_eq!(f.store.data_version().unwrap(), first);
+    f.record(&[event(0, CLI, AuditAction::GitPush, "C/P/R")]);
+    let second = f.store.data_version().unwrap();
+    assert_ne!(second, first, "by this handle");
+    f.other()
+        .record_event(&CLI, AuditAction::GitPush, "C/P/R", &json!({}))
+        .unwrap();
+    assert_ne!(f.store.data_version().unwrap(), second, "by another");
+}
