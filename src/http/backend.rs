@@ -62,6 +62,11 @@ pub trait Backend: Send + Sync + 'static {
         principal: &Self::Principal,
         candidates: &[RepoPath],
     ) -> Result<Self::Push, HttpError>;
+
+    /// How many events could not be written to the audit trail.
+    fn audit_events_lost(&self) -> u64 {
+        0
+    }
 }
 
 /// One repository to fetch from.
@@ -207,6 +212,10 @@ impl Backend for Patgate {
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
         Ok(Granted { grant, repository })
+    }
+
+    fn audit_events_lost(&self) -> u64 {
+        self.gate.recorder().lost_count()
     }
 }
 

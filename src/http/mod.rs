@@ -170,6 +170,7 @@ impl<B: Backend> App<B> {
             connections: self.connections.load(Ordering::Relaxed),
             transfers: self.transfers.running(),
             transfers_queued: self.transfers.waiting(),
+            audit_events_lost: self.backend.audit_events_lost(),
         }
     }
 

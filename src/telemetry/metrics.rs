@@ -1,5 +1,6 @@
 //! Figures for Prometheus, as OpenMetrics text.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -108,6 +109,8 @@ pub struct Gauges {
     pub transfers: usize,
     /// Requests that wait for a place among them.
     pub transfers_queued: usize,
+    /// Audit events that could not be written since the start.
+    pub audit_events_lost: u64,
 }
 
 /// Durations in seconds at which a request is told from a slower one.
@@ -127,6 +130,7 @@ pub struct Metrics {
     connections: Gauge,
     transfers: Gauge,
     transfers_queued: Gauge,
+    audit_events_lost: Counter,
 }
 
 impl Default for Metrics {
@@ -141,6 +145,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             transfers: Gauge::default(),
             transfers_queued: Gauge::default(),
+            audit_events_lost: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("requests", "Requests that ended", metrics.requests.clone());
@@ -177,6 +182,11 @@ impl Default for Metrics {
             "transfers_queued",
             "Fetches and pushes that wait",
             metrics.transfers_queued.clone(),
+        );
+        registry.register(
+            "audit_events_lost",
+            "Audit events that could not be written",
+            metrics.audit_events_lost.clone(),
         );
         metrics
     }
@@ -219,6 +229,9 @@ impl Metrics {
         self.connections.set(signed(gauges.connections));
         self.transfers.set(signed(gauges.transfers));
         self.transfers_queued.set(signed(gauges.transfers_queued));
+        self.audit_events_lost
+            .inner()
+            .store(gauges.audit_events_lost, Ordering::Relaxed);
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _infallible = encode(&mut text, &self.registry);
@@ -246,6 +259,7 @@ mod tests {
             connections: 3,
             transfers: 2,
             transfers_queued: 1,
+            audit_events_lost: 5,
         });
         for line in [
             "patgate_requests_total{method=\"POST\",route=\"upload-pack\",status=\"200\"} 1",
@@ -254,6 +268,7 @@ mod tests {
             "patgate_connections 3",
             "patgate_transfers 2",
             "patgate_transfers_queued 1",
+            "patgate_audit_events_lost_total 5",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

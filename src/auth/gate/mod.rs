@@ -15,7 +15,7 @@ use super::client::Client;
 use super::clock::Clock;
 use super::credential;
 use super::grant::{Fetch, Grant, Push, Terms};
-use super::last_used::Recorder;
+use super::recorder::Recorder;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::{Operation, Scopes};
 use super::sign_in::{self, SignedIn};
@@ -216,7 +216,7 @@ impl fmt::Debug for Inner {
 }
 
 impl Gate {
-    /// Makes a gate for the accounts of `store`, and starts the thread that notes when tokens are used.
+    /// Makes a gate for the accounts of `store`, and starts the thread that writes uses of tokens and events.
     pub fn new(store: Store, options: Options) -> Gate {
         Gate(Arc::new(Inner {
             throttle: Throttle::new(options.throttle.clone()),
@@ -235,12 +235,17 @@ impl Gate {
         &self.0.store
     }
 
-    /// Writes when tokens were last used and stops noting it. Dropping the last clone does the same.
+    /// Where events of the audit trail go that are not part of a change.
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// Writes what is left of uses and events. Later uses are not noted. Dropping the last clone does the same.
     pub fn shutdown(&self) {
         self.0.recorder.stop();
     }
 
-    /// Waits until every use of a token so far is written.
+    /// Waits until every use of a token and every event so far is written.
     pub fn flush(&self) {
         self.0.recorder.flush();
     }
@@ -573,7 +578,7 @@ impl Gate {
             at: now,
             from: client,
         };
-        if moved.is_ok() && !self.0.recorder.record(used) {
+        if moved.is_ok() && !self.0.recorder.record_use(used) {
             verified.noted_at.store(noted_at, Ordering::Relaxed);
         }
     }
