@@ -1,7 +1,7 @@
 //! What commands print: results, tables, JSON and errors.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, BufRead, Read as _, Write};
+use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -225,20 +225,38 @@ impl From<io::Error> for CliError {
 pub struct Console {
     stdout: Box<dyn Write>,
     stderr: Box<dyn Write>,
+    width: Option<usize>,
 }
 
 impl Console {
     /// The streams of the process.
     pub fn standard() -> Console {
+        let stdout = io::stdout();
+        let size = stdout
+            .is_terminal()
+            .then(|| rustix::termios::tcgetwinsize(&stdout).ok());
         Console {
-            stdout: Box::new(io::stdout()),
+            width: size
+                .flatten()
+                .map(|size| usize::from(size.ws_col))
+                .filter(|&width| width > 0),
+            stdout: Box::new(stdout),
             stderr: Box::new(io::stderr()),
         }
     }
 
     /// Streams of one's own.
     pub fn new(stdout: Box<dyn Write>, stderr: Box<dyn Write>) -> Console {
-        Console { stdout, stderr }
+        Console {
+            stdout,
+            stderr,
+            width: None,
+        }
+    }
+
+    /// Characters in a line of the terminal that results are printed on, if they are.
+    pub fn width(&self) -> Option<usize> {
+        self.width
     }
 
     /// Prints `text` and a line feed as a result.
@@ -270,6 +288,15 @@ impl Console {
         let text =
             serde_json::to_string_pretty(value).map_err(|error| CliError::failure(error.to_string()))?;
         self.print(&escape_json(&text))
+    }
+
+    /// Prints JSON as a result on a line of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Console::print`].
+    pub fn print_json_line(&mut self, value: &Value) -> Result<(), CliError> {
+        self.print(&escape_json(&value.to_string()))
     }
 
     /// Prints a table as a result, or `nothing` for a person where it has no rows.
@@ -316,6 +343,9 @@ pub fn confirm(
         .hint(format!("type '{name}', or add --yes")))
 }
 
+/// Characters of the last column of a table that are shown even where the terminal has no room for them.
+const LAST_COLUMN_MIN: usize = 24;
+
 /// Rows in columns of equal width. Cells are escaped.
 #[derive(Debug)]
 pub struct Table {
@@ -330,6 +360,23 @@ impl Table {
             header: header.iter().map(|title| (*title).to_owned()).collect(),
             rows: Vec::new(),
         }
+    }
+
+    /// Cuts the last column so that lines have at most `width` characters, but for [`LAST_COLUMN_MIN`] of that column.
+    #[must_use]
+    pub fn cut(mut self, width: Option<usize>) -> Table {
+        let before: usize = (0..self.header.len().saturating_sub(1))
+            .map(|column| {
+                let lines = std::iter::once(&self.header).chain(&self.rows);
+                let cells = lines.filter_map(|line| line.get(column));
+                2 + cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .sum();
+        let left = width.map_or(usize::MAX, |width| width.saturating_sub(before));
+        for cell in self.rows.iter_mut().filter_map(|row| row.last_mut()) {
+            *cell = cut(cell, left.max(LAST_COLUMN_MIN));
+        }
+        self
     }
 
     /// Adds a row with a cell for each column.
@@ -389,6 +436,14 @@ fn escape_json(text: &str) -> String {
     escaped
 }
 
+/// The first `width` characters of `text`, of which the last is an ellipsis if there are more.
+pub fn cut(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
 /// A moment as tables show it.
 pub fn minute(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC)
@@ -409,6 +464,22 @@ mod tests {
             table.to_string(),
             "NAME            ROLE\nbob             reader\na\\u{1b}[31mb\\n"
         );
+    }
+
+    #[test]
+    fn a_table_is_cut_to_a_terminal_in_its_last_column() {
+        let mut table = Table::new(&["NAME", "DETAILS"]);
+        table.row(["bob".to_owned(), "x".repeat(100)]);
+        table.row(["äöüß".to_owned(), "short".to_owned()]);
+        let text = table.cut(Some(50)).to_string();
+        let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths, [13, 50, 11], "{text}");
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "ab…");
+        let mut table = Table::new(&["NAME", "DETAILS"]);
+        table.row(["n".repeat(60), "x".repeat(100)]);
+        let text = table.cut(Some(50)).to_string();
+        assert_eq!(text.lines().last().unwrap().chars().count(), 62 + LAST_COLUMN_MIN);
     }
 
     #[test]

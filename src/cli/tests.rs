@@ -445,6 +445,49 @@ fn the_audit_trail_is_listed_newest_first_without_secrets() {
 }
 
 #[test]
+fn the_audit_trail_is_filtered() {
+    let f = fixture();
+    let plain = f.token();
+    f.done(&["access", "grant", "bob", "reader", "C/P"]);
+    let actions = |args: &[&str]| -> Vec<String> {
+        let events = f.json(&[&["audit", "list", "--json"], args].concat());
+        let actions = events
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["action"].as_str().unwrap());
+        actions.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        actions(&["--token", plain.expose()]),
+        ["token.create"],
+        "a whole token stands for its id"
+    );
+    assert_eq!(actions(&["--repo", "c"]), ["access.grant"]);
+    assert_eq!(actions(&["--repo", "C/P/R"]), [""; 0]);
+    assert_eq!(actions(&["--user", "BOB"]), ["account.create"]);
+    assert_eq!(
+        actions(&["--action", "token.*,access.grant"]),
+        ["access.grant", "token.create"]
+    );
+    assert_eq!(actions(&["--since", "1h", "--limit", "1"]), ["access.grant"]);
+    assert_eq!(actions(&["--until", "1h"]), [""; 0]);
+    for (args, says) in [
+        (
+            ["--action", "token.make\u{7}"],
+            "there is no action 'token.make\\u{7}'",
+        ),
+        (["--since", "soon"], "'soon' is no moment"),
+        (["--repo", "a/b/c/d"], "COLLECTION/PROJECT/REPO"),
+        (["--token", "short"], "a token id is 8 letters and digits"),
+    ] {
+        let outcome = f.run(&[&["audit", "list"][..], &args].concat());
+        assert_eq!(outcome.status, 2, "{outcome:?}");
+        assert!(outcome.stderr.contains(says), "{outcome:?}");
+    }
+}
+
+#[test]
 fn names_reach_no_terminal_unescaped() {
     let f = fixture();
     for words in [

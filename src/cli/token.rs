@@ -113,7 +113,7 @@ have it: give an overlap where something still runs with the old one.")]
 
 /// Reads an id, or takes it out of a whole token: whoever revokes one that leaked has just that at hand, and an error
 /// would print it once more.
-fn token_id(text: &str) -> Result<TokenId, TokenIdError> {
+pub(super) fn token_id(text: &str) -> Result<TokenId, TokenIdError> {
     match PlainToken::parse(text) {
         Ok(plain) => plain.id().map_err(|_| TokenIdError),
         Err(_) => text.parse(),
