@@ -252,7 +252,8 @@ impl Repository {
         &self.objects
     }
 
-    /// Returns what the tag `id` finally points at; `None` if `id` is not a tag. Answers are remembered, within bounds.
+    /// Returns what the tag `id` finally points at; `None` if `id` is not a tag, or leads to what is not there. Answers
+    /// that cannot change are remembered, within bounds.
     ///
     /// # Errors
     ///
@@ -262,8 +263,16 @@ impl Repository {
         if let Some(peeled) = cache().find(&id) {
             return Ok(peeled);
         }
-        let peeled = self.objects()?.peel(id)?;
-        cache().insert(id, peeled);
+        let mut objects = self.objects()?;
+        let peeled = objects.peel(id)?;
+        // What is not there may still come: from a backup, or by somebody who pushes it again.
+        let is_for_good = peeled.is_some()
+            || objects
+                .kind(&id)?
+                .is_some_and(|kind| kind != gix_object::Kind::Tag);
+        if is_for_good {
+            cache().insert(id, peeled);
+        }
         Ok(peeled)
     }
 
@@ -308,8 +317,8 @@ impl Repository {
     }
 }
 
-/// What tags peel to. Objects never change, so nothing here is ever outdated; the older half is dropped when the
-/// younger is full.
+/// What objects that are there peel to. They never change, so nothing here is ever outdated; the older half is dropped
+/// when the younger is full.
 #[derive(Debug, Default)]
 struct PeelCache {
     young: HashMap<ObjectId, Option<ObjectId>>,
@@ -329,5 +338,29 @@ impl PeelCache {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(id, peeled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Fixture, git_id};
+
+    #[test]
+    fn a_tag_that_was_not_there_is_peeled_once_it_is() {
+        let fixture = Fixture::new(1);
+        let (dir, commit) = (fixture.dir(), fixture.commits[0]);
+        let text = format!("object {commit}\ntype commit\ntag t\ntagger a <a@b> 0 +0000\n\nt\n");
+        let tag = git_id(&dir, &["mktag"], text.as_bytes());
+        let path = |id: String| dir.join("objects").join(&id[..2]).join(&id[2..]);
+        let aside = dir.join("aside");
+        let repository = fixture.open();
+        for taken_away in [tag, commit] {
+            let object = path(taken_away.to_string());
+            std::fs::rename(&object, &aside).unwrap();
+            assert_eq!(repository.peel(tag).unwrap(), None);
+            std::fs::rename(&aside, &object).unwrap();
+        }
+        assert_eq!(repository.peel(tag).unwrap(), Some(commit));
+        assert_eq!(repository.peel(commit).unwrap(), None);
     }
 }

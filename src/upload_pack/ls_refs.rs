@@ -53,7 +53,7 @@ fn list_head(view: &View<'_>, arguments: &LsRefs, buffer: &mut Vec<u8>) -> Resul
         _ => None,
     };
     let peeled = match id {
-        Some(id) if arguments.peel => view.repository.peel(id)?,
+        Some(id) if arguments.peel => view.peel_id(id)?,
         _ => None,
     };
     let listed = match (id, unborn) {

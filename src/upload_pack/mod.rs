@@ -122,7 +122,7 @@ pub fn advertise(
             || settings.allow_any_sha1_in_want,
     });
     if let Some(id) = head_id {
-        let peeled = repository.peel(id)?;
+        let peeled = view.peel_id(id)?;
         advertisement.encode_ref(&mut buffer, &id, BStr::new("HEAD"), peeled.as_deref())?;
     }
     for entry in view.refs.iter().filter(|entry| view.shows(entry.name)) {
@@ -193,7 +193,8 @@ fn write_error(out: &mut dyn Write, message: &str) -> std::io::Result<()> {
     out.write_all(&buffer)
 }
 
-/// The refs that a client may see, at one moment.
+/// The refs that a client may see, at one moment. One whose object is gone or damaged is among them, as with git since
+/// version 2.34: were it left out, it would look deleted, and `git fetch --prune` would delete what the client has.
 pub(crate) struct View<'a> {
     repository: &'a Repository,
     pub(crate) refs: Arc<RefSnapshot>,
@@ -225,7 +226,18 @@ impl<'a> View<'a> {
     pub(crate) fn peel(&self, entry: &RefEntry<'_>) -> Result<Option<ObjectId>, Error> {
         match entry.peeled {
             Peeled::Known(peeled) => Ok(peeled),
-            Peeled::Unknown => Ok(self.repository.peel(entry.id)?),
+            Peeled::Unknown => self.peel_id(entry.id),
+        }
+    }
+
+    /// What the tag `id` finally points at; nothing too if it is damaged, which is to spoil no list of other refs.
+    pub(crate) fn peel_id(&self, id: ObjectId) -> Result<Option<ObjectId>, Error> {
+        match self.repository.peel(id) {
+            Err(repository::Error::Objects(err @ objects::Error::Corrupt { .. })) => {
+                tracing::warn!(%id, %err, "a ref points at a damaged object");
+                Ok(None)
+            }
+            peeled => Ok(peeled?),
         }
     }
 }

@@ -175,6 +175,114 @@ fn refs_are_listed_as_http_backend_lists_them() {
     }
 }
 
+/// What is left of some refs after a disk or somebody with `rm` was at the objects. A ref that is not listed looks
+/// deleted, and a mirror would delete its own.
+#[test]
+fn refs_whose_objects_are_gone_or_damaged_are_listed_as_http_backend_lists_them() {
+    let pair = pair();
+    for name in ["damaged", "headless"] {
+        let disk = pair.ours.copy(&pair.git, &pair.ours.disk("repo"), name);
+        let object = |id: &str| disk.join("objects").join(&id[..2]).join(&id[2..]);
+        let (tip, tag) = ("1\n", "tag");
+        for (name, text) in [("empty", tip), ("gone", "2\n"), ("under", "3\n")] {
+            let tree = pair.git.ok(&disk, &["rev-parse", "main^{tree}"]);
+            let commit = pair.git.ok(&disk, &["commit-tree", &tree, "-m", text]);
+            pair.git.ok(&disk, &["branch", name, &commit]);
+            pair.git.ok(
+                &disk,
+                &[
+                    "tag",
+                    "--annotate",
+                    "--message=t",
+                    &format!("{tag}-{name}"),
+                    &commit,
+                ],
+            );
+        }
+        pair.git.ok(&disk, &["branch", "packed-gone", "gone"]);
+        pair.git.ok(&disk, &["pack-refs", "--all"]);
+        let id = |name: &str| pair.git.ok(&disk, &["rev-parse", name]);
+        let [empty, gone, under] = ["empty", "gone", "tag-under"].map(id);
+        std::fs::remove_file(object(&gone)).unwrap();
+        std::fs::remove_file(object(&under)).unwrap();
+        std::fs::remove_file(object(&empty)).unwrap();
+        std::fs::write(object(&empty), "").unwrap();
+        for (file, text) in [
+            ("gone", gone.clone()),
+            ("empty", empty),
+            ("never", MISSING.to_owned()),
+            ("link", "ref: refs/heads/never".to_owned()),
+        ] {
+            std::fs::write(disk.join("refs/heads").join(file), format!("{text}\n")).unwrap();
+        }
+        if name == "headless" {
+            std::fs::write(disk.join("HEAD"), "ref: refs/heads/never\n").unwrap();
+        }
+    }
+    let gits = Git::all();
+    let theirs = gits.iter().map(|git| (git, backend::start(git, &pair.ours.root)));
+    for (git, theirs) in theirs {
+        for name in ["damaged", "headless"] {
+            let refs = |remote: &Remote, service: &str, version: &str| {
+                let url = format!("{}/info/refs?service={service}", remote.bare_url(name));
+                let reply = Curl::url(&url)
+                    .token(&pair.token)
+                    .header(&format!("Git-Protocol: version={version}"))
+                    .send();
+                let text = wire::text(&reply.is(200).body);
+                let lines = text
+                    .lines()
+                    .map(|line| line.split('\0').next().unwrap_or_default().to_owned());
+                lines.collect::<Vec<_>>()
+            };
+            for (service, version) in [
+                ("git-upload-pack", "0"),
+                ("git-upload-pack", "1"),
+                ("git-receive-pack", "0"),
+            ] {
+                let listed = refs(&pair.ours, service, version);
+                assert_eq!(
+                    listed,
+                    refs(&theirs, service, version),
+                    "{name}: {service}, {version}, {}",
+                    git.version()
+                );
+                assert!(
+                    listed.contains(&format!("{MISSING} refs/heads/never")),
+                    "{listed:?}"
+                );
+            }
+            let request = v2("ls-refs", &["peel", "symrefs", "unborn"]);
+            let [ours, theirs_v2] =
+                [&pair.ours, &theirs].map(|remote| pair.fetch(remote, name, "2", &request).is(200).text());
+            assert_eq!(ours, theirs_v2, "{name}: {}", git.version());
+            // Such a ref is not to be had, and the others are.
+            for remote in [&pair.ours, &theirs] {
+                for (version, request) in [
+                    ("2", v2("fetch", &[&format!("want {MISSING}"), "done"])),
+                    (
+                        "0",
+                        Request::new()
+                            .line(format!("want {MISSING} side-band-64k ofs-delta\n"))
+                            .flush()
+                            .line("done\n"),
+                    ),
+                ] {
+                    let text = wire::text(&pair.fetch(remote, name, version, &request).is(200).body);
+                    let words = format!("ERR upload-pack: not our ref {MISSING}");
+                    assert!(text.contains(&words), "{}, {version}: {text}", remote.base);
+                }
+                let clone =
+                    pair.server
+                        .work()
+                        .join(format!("{name}-{}-{}", git.version(), remote.has_git_marker));
+                pair.git.init_bare(&clone);
+                git.ok(&clone, &["fetch", "--quiet", &remote.url(name), "main:main"]);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_want_that_is_not_to_be_had_is_answered_in_git_s_words() {
     let pair = pair();
