@@ -18,9 +18,9 @@ use std::sync::Arc;
 pub use records::{
     Access, Account, AccountId, Actor, AuditAction, AuditEvent, AuditFilter, EVERYONE, LABEL_BYTES_MAX,
     LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester, RetiredSecret, RevocationRule,
-    RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ID_BYTES, Token, TokenChange,
-    TokenHash, TokenId, TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, UnknownAction,
-    check_label, is_invisible,
+    RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES,
+    Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenRotation,
+    TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -406,8 +406,9 @@ impl Store {
         }
     }
 
-    /// Notes when and from where tokens were used; a use within a minute of the one noted before is passed over. Does
-    /// not change [`Store::generation`].
+    /// Notes how tokens were used. A use within a minute of one that was noted from the same address is passed over, an
+    /// older one than the last moves nothing but the addresses, and one of a token that is gone is dropped. Does not
+    /// change [`Store::generation`].
     ///
     /// # Errors
     ///
@@ -415,6 +416,17 @@ impl Store {
     pub fn record_token_uses(&self, uses: &[TokenUse]) -> Result<(), Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.record_token_uses(uses),
+        }
+    }
+
+    /// Returns the addresses that a token was last used from, at most [`TOKEN_ADDRESSES_COUNT`], the latest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn token_addresses(&self, id: &TokenId) -> Result<Vec<TokenAddress>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.token_addresses(id),
         }
     }
 

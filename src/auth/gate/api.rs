@@ -34,6 +34,7 @@ impl Gate {
                 });
             }
         }
+        self.note_use(&verified, &principal.client, operation, None);
         Ok(())
     }
 

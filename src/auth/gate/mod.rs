@@ -2,15 +2,15 @@
 
 mod api;
 mod limits;
+mod noted;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::noted::Noted;
 use super::client::Client;
 use super::clock::Clock;
 use super::credential;
@@ -25,7 +25,7 @@ use super::verifier::Verifier;
 use crate::names::RepoPath;
 use crate::secret::Secret;
 use crate::store::{
-    Account, AccountId, Actor, Requester, Role, Store, Token, TokenHash, TokenId, TokenLimits, TokenUse,
+    Account, AccountId, Actor, Requester, Role, Store, Token, TokenHash, TokenId, TokenLimits,
 };
 
 /// Verified tokens that are kept in memory at most.
@@ -34,9 +34,6 @@ const TOKENS_COUNT_MAX: usize = 4096;
 /// Repositories whose role is kept in memory, for each token and for anonymous readers. With some 300 bytes each, a
 /// full cache takes 80 MB.
 const ROLES_COUNT_MAX: usize = 64;
-
-/// Seconds within which a further use of a token is not queued again.
-const USE_SECONDS: i64 = 60;
 
 /// Days before its end from which on a token's holder is told of it.
 const NOTICE_DAYS: i64 = 7;
@@ -140,8 +137,8 @@ struct Verified {
     account_id: AccountId,
     is_admin: bool,
     rights: Rights,
-    /// When its last use was queued; shared with the entry that replaces this one.
-    noted_at: Arc<AtomicI64>,
+    /// Shared with the entry that replaces this one.
+    noted: Arc<Noted>,
 }
 
 /// What a digest opens at one moment.
@@ -300,7 +297,6 @@ impl Gate {
                 }
             })?;
         verified.require_network(address)?;
-        self.note_use(&verified, address);
         Ok(Principal {
             verified: Some(verified),
             client,
@@ -407,6 +403,7 @@ impl Gate {
             refs: verified.limits.refs.clone(),
             notice: self.expiry_notice(&verified),
         };
+        self.note_use(&verified, &principal.client, operation, Some(repository));
         Ok(Grant::new(repository.clone(), terms))
     }
 
@@ -559,29 +556,6 @@ impl Gate {
             verified.token_name, verified.token_id
         ))
     }
-
-    fn note_use(&self, verified: &Verified, client: IpAddr) {
-        let now = self.0.options.clock.now();
-        let noted_at = verified.noted_at.load(Ordering::Relaxed);
-        if now.as_second() < noted_at.saturating_add(USE_SECONDS) {
-            return;
-        }
-        // Of many requests at once only the one that moves the time queues it.
-        let moved = verified.noted_at.compare_exchange(
-            noted_at,
-            now.as_second(),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        let used = TokenUse {
-            id: verified.token_id.clone(),
-            at: now,
-            from: client,
-        };
-        if moved.is_ok() && !self.0.recorder.record_use(used) {
-            verified.noted_at.store(noted_at, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Verified {
@@ -591,14 +565,12 @@ impl Verified {
             account,
             ends_at,
         } = found;
-        let noted_at = || {
-            Arc::new(AtomicI64::new(
-                token.last_used_at.map_or(i64::MIN, Timestamp::as_second),
-            ))
-        };
         Verified {
             hash,
-            noted_at: before.map_or_else(noted_at, |before| Arc::clone(&before.noted_at)),
+            noted: before.map_or_else(
+                || Arc::new(Noted::new(&token)),
+                |before| Arc::clone(&before.noted),
+            ),
             token_id: token.id,
             token_name: token.name,
             scopes: Scopes::parse_known(&token.scopes),

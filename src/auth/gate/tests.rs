@@ -1,7 +1,9 @@
 mod api;
 mod limits;
 mod rotation;
+mod uses;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -497,76 +499,6 @@ fn refusals_of_live_tokens_are_no_failures() {
     for _ in 0..100 {
         refused(f.fetch(&plain, None), 403);
     }
-}
-
-#[test]
-fn a_use_is_written_once_a_minute_with_its_address() {
-    let f = fixture();
-    let (id, plain) = f.token("bob", "vso.code");
-    let last_used = || {
-        f.gate.flush();
-        let token = f.elsewhere.find_token(&id).unwrap().unwrap();
-        (
-            token.last_used_at.unwrap().as_second(),
-            token.last_used_from.unwrap(),
-        )
-    };
-    f.authenticate(&plain).unwrap();
-    let first = f.clock.now().as_second();
-    assert_eq!(last_used(), (first, CLIENT));
-    let generation = f.gate.store().generation().unwrap();
-    f.clock.advance(Duration::from_secs(59));
-    f.authenticate(&plain).unwrap();
-    assert_eq!(last_used().0, first);
-    f.clock.advance(Duration::from_secs(1));
-    f.gate
-        .authenticate(
-            Some(&bearer(plain.expose())),
-            "::ffff:198.51.100.7".parse::<IpAddr>().unwrap(),
-        )
-        .unwrap();
-    assert_eq!(last_used(), (first + 60, [198, 51, 100, 7].into()));
-    assert_eq!(
-        f.gate.store().generation().unwrap(),
-        generation,
-        "a use does not void what is cached"
-    );
-}
-
-#[test]
-fn shutting_down_writes_the_uses_that_wait() {
-    let f = fixture();
-    let (id, plain) = f.token("bob", "vso.code");
-    f.authenticate(&plain).unwrap();
-    f.gate.shutdown();
-    assert!(
-        f.elsewhere
-            .find_token(&id)
-            .unwrap()
-            .unwrap()
-            .last_used_at
-            .is_some()
-    );
-    f.gate.shutdown();
-    f.clock.advance(Duration::from_secs(120));
-    f.authenticate(&plain).unwrap();
-    f.gate.flush();
-}
-
-#[test]
-fn the_last_gate_to_be_dropped_writes_the_uses_that_wait() {
-    let f = fixture();
-    let (id, plain) = f.token("bob", "vso.code");
-    f.authenticate(&plain).unwrap();
-    drop(f.gate);
-    assert!(
-        f.elsewhere
-            .find_token(&id)
-            .unwrap()
-            .unwrap()
-            .last_used_at
-            .is_some()
-    );
 }
 
 #[test]

@@ -67,6 +67,8 @@ fn used(id: &str) -> TokenUse {
         id: id.parse().unwrap(),
         at: Timestamp::now(),
         from: [127, 0, 0, 1].into(),
+        with: None,
+        purpose: "fetch C/P/R".to_owned(),
     }
 }
 

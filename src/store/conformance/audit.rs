@@ -234,6 +234,8 @@ fn a_batch_is_kept_whole_with_the_times_of_its_events() {
         id: made.id.clone(),
         at: at(3),
         from: [192, 0, 2, 1].into(),
+        with: None,
+        purpose: "fetch C/P/R".to_owned(),
     };
     let pushed = NewAuditEvent {
         details: json!({ "refs": [{ "name": "refs/heads/\u{202e}\"" }] }),

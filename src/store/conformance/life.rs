@@ -227,3 +227,96 @@ fn a_deleted_account_takes_its_retired_secrets_along() {
     assert_eq!(f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap(), None);
     assert_eq!(f.store.revoke_reused(&CLI, &hash("AAAAAAAA")).unwrap(), None);
 }
+
+fn use_of(id: &TokenId, second: i64, from: &str) -> TokenUse {
+    TokenUse {
+        id: id.clone(),
+        at: Timestamp::from_second(1_800_000_000 + second).unwrap(),
+        from: from.parse().unwrap(),
+        with: Some(format!("git at {second}")),
+        purpose: "fetch C/P/R".to_owned(),
+    }
+}
+
+#[test]
+fn uses_are_noted_at_most_once_a_minute_from_one_address() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let used = |second, from: &str| {
+        f.store
+            .record_token_uses(&[use_of(&made.id, second, from)])
+            .unwrap();
+        let token = f.store.find_token(&made.id).unwrap().unwrap();
+        (
+            token.last_used_at.unwrap().as_second() - 1_800_000_000,
+            token.last_used_from.unwrap().to_string(),
+            token.last_used_with.unwrap(),
+        )
+    };
+    let noted = |second: i64, from: &str| (second, from.to_owned(), format!("git at {second}"));
+    assert_eq!(used(0, "192.0.2.1"), noted(0, "192.0.2.1"));
+    assert_eq!(used(59, "192.0.2.1"), noted(0, "192.0.2.1"));
+    assert_eq!(used(60, "192.0.2.1"), noted(60, "192.0.2.1"));
+    assert_eq!(used(61, "2001:db8::1"), noted(61, "2001:db8::1"));
+    assert_eq!(
+        used(30, "192.0.2.3"),
+        noted(61, "2001:db8::1"),
+        "an older use does not turn the time back"
+    );
+    let token = f.store.find_token(&made.id).unwrap().unwrap();
+    assert_eq!(token.last_used_for.as_deref(), Some("fetch C/P/R"));
+    let addresses: Vec<String> = f
+        .store
+        .token_addresses(&made.id)
+        .unwrap()
+        .iter()
+        .map(|one| one.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["2001:db8::1", "192.0.2.1", "192.0.2.3"]);
+}
+
+#[test]
+fn the_last_five_addresses_are_kept() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let (made, other) = (f.token(&bob, "AAAAAAAA"), f.token(&bob, "BBBBBBBB"));
+    let uses: Vec<TokenUse> = (0..9)
+        .flat_map(|number| {
+            let from = format!("192.0.2.{number}");
+            [
+                use_of(&made.id, number * 100, &from),
+                use_of(&other.id, 0, "192.0.2.200"),
+            ]
+        })
+        .collect();
+    f.store.record_token_uses(&uses).unwrap();
+    let addresses = f.store.token_addresses(&made.id).unwrap();
+    let last: Vec<(String, i64)> = addresses
+        .iter()
+        .map(|one| {
+            let second = one.last_used_at.as_second() - 1_800_000_000;
+            (one.address.to_string(), second)
+        })
+        .collect();
+    let expected: Vec<(String, i64)> = (4..9)
+        .rev()
+        .map(|number| (format!("192.0.2.{number}"), number * 100))
+        .collect();
+    assert_eq!(last, expected);
+    assert_eq!(f.store.token_addresses(&other.id).unwrap().len(), 1);
+}
+
+#[test]
+fn a_use_of_a_token_that_is_gone_keeps_no_other_from_being_noted() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let gone = token_id("ZZZZZZZZ");
+    f.store
+        .record_token_uses(&[use_of(&gone, 0, "192.0.2.1"), use_of(&made.id, 0, "192.0.2.1")])
+        .unwrap();
+    let token = f.store.find_token(&made.id).unwrap().unwrap();
+    assert!(token.last_used_at.is_some());
+    assert!(f.store.token_addresses(&gone).unwrap().is_empty());
+    f.store.delete_account(&CLI, "bob").unwrap();
+    assert!(f.store.token_addresses(&made.id).unwrap().is_empty());
+}

@@ -365,7 +365,7 @@ pub struct TokenChange<'a> {
 }
 
 /// One use of a token.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenUse {
     /// Which token.
     pub id: TokenId,
@@ -373,4 +373,20 @@ pub struct TokenUse {
     pub at: Timestamp,
     /// From which address.
     pub from: IpAddr,
+    /// The `User-Agent` of the request, cut to a bounded length.
+    pub with: Option<String>,
+    /// What for, such as `fetch DefaultCollection/Web/Web`.
+    pub purpose: String,
 }
+
+/// An address that a token was used from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// When it was last used from there; up to a minute late.
+    pub last_used_at: Timestamp,
+}
+
+/// Addresses that are kept of each token: the latest.
+pub const TOKEN_ADDRESSES_COUNT: u8 = 5;

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Sqlite, accounts, audit, now, time};
 use crate::store::{
-    Account, AccountId, Actor, AuditAction, Error, NewToken, RetiredSecret, RevokeReason, Token, TokenChange,
-    TokenHash, TokenId, TokenLimits, TokenRotation, TokenUse, check_label,
+    Account, AccountId, Actor, AuditAction, Error, NewToken, RetiredSecret, RevokeReason,
+    TOKEN_ADDRESSES_COUNT, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenLimits, TokenRotation,
+    TokenUse, check_label,
 };
 
 /// The columns that [`from_row`] reads, from the tables `tokens` and `accounts`.
@@ -303,6 +304,53 @@ impl Sqlite {
         }
         self.write(|transaction| record_uses(transaction, uses))
     }
+
+    pub(in crate::store) fn token_addresses(&self, id: &TokenId) -> Result<Vec<TokenAddress>, Error> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT address, last_used_at FROM token_addresses WHERE token_id = ?1 \
+                 ORDER BY last_used_at DESC, address LIMIT ?2",
+            )?;
+            let mut rows = statement.query(params![id.as_str(), TOKEN_ADDRESSES_COUNT])?;
+            let mut addresses = Vec::new();
+            while let Some(row) = rows.next()? {
+                let address: String = row.get(0)?;
+                addresses.push(TokenAddress {
+                    address: address.parse().map_err(|_| Error::Corrupt("an address"))?,
+                    last_used_at: time(row.get(1)?)?,
+                });
+            }
+            Ok(addresses)
+        })
+    }
+}
+
+/// Notes uses in a transaction that may do other things, too.
+pub(super) fn record_uses(transaction: &Transaction<'_>, uses: &[TokenUse]) -> Result<(), Error> {
+    // The token can have been deleted since, which must not keep the other uses from being noted.
+    let mut note_address = transaction.prepare_cached(
+        "INSERT INTO token_addresses (token_id, address, last_used_at) \
+         SELECT id, ?2, ?3 FROM tokens WHERE id = ?1 \
+         ON CONFLICT DO UPDATE SET last_used_at = excluded.last_used_at \
+         WHERE token_addresses.last_used_at + ?4 <= excluded.last_used_at",
+    )?;
+    let mut forget_addresses = transaction.prepare_cached(
+        "DELETE FROM token_addresses WHERE token_id = ?1 AND address NOT IN \
+         (SELECT address FROM token_addresses WHERE token_id = ?1 ORDER BY last_used_at DESC, address LIMIT ?2)",
+    )?;
+    let mut note_use = transaction.prepare_cached(
+        "UPDATE tokens SET last_used_at = ?2, last_used_from = ?3, last_used_with = ?4, last_used_for = ?5 \
+         WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at <= ?2)",
+    )?;
+    for used in uses {
+        let (id, at, from) = (used.id.as_str(), used.at.as_second(), used.from.to_string());
+        if note_address.execute(params![id, from, at, USE_SECONDS])? == 0 {
+            continue;
+        }
+        forget_addresses.execute(params![id, TOKEN_ADDRESSES_COUNT])?;
+        note_use.execute(params![id, at, from, used.with, used.purpose])?;
+    }
+    Ok(())
 }
 
 fn list(connection: &Connection, account: Option<AccountId>) -> Result<Vec<Token>, Error> {
@@ -405,23 +453,6 @@ fn revoke(
         &details,
     )?;
     find(transaction, &token.id)?.ok_or_else(|| Error::TokenNotFound { id: token.id.clone() })
-}
-
-/// Notes uses in a transaction that may do other things too.
-pub(super) fn record_uses(transaction: &Transaction<'_>, uses: &[TokenUse]) -> Result<(), Error> {
-    let mut statement = transaction.prepare_cached(
-        "UPDATE tokens SET last_used_at = ?2, last_used_from = ?3 \
-         WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at + ?4 <= ?2)",
-    )?;
-    for used in uses {
-        statement.execute(params![
-            used.id.as_str(),
-            used.at.as_second(),
-            used.from.to_string(),
-            USE_SECONDS
-        ])?;
-    }
-    Ok(())
 }
 
 /// What differs between two states of a token, as old and new value.

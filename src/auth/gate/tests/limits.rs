@@ -119,13 +119,6 @@ fn a_token_that_is_limited_to_networks_is_refused_everywhere_else_whatever_it_as
             )
         );
     }
-    f.gate.flush();
-    let used = f.elsewhere.find_token(&id).unwrap().unwrap();
-    assert_ne!(
-        used.last_used_from,
-        Some([127, 0, 0, 1].into()),
-        "what is refused is no use"
-    );
 }
 
 #[test]
