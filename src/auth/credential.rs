@@ -1,4 +1,4 @@
-//! The value of an `Authorization` header, down to the text that may be a token.
+//! The value of an `Authorization` header, down to the text that may be a token, or to a name and a password.
 //!
 //! Basic (RFC 7617): the password, whatever the username is; or the username where the password is empty, as in
 //! `https://TOKEN@host/`, or `x-oauth-basic`, which some clients put there. Bearer (RFC 6750): what follows. Pure and
@@ -46,12 +46,21 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Credential {
     secret: Secret,
+    /// A client may put a token here, so it is as secret.
+    username: Option<Secret>,
 }
 
 impl Credential {
     /// The text that may be a token.
     pub fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    /// The username and the password of Basic, where both hold something. The password is [`Credential::secret`] then.
+    pub fn name_and_password(&self) -> Option<(&str, &Secret)> {
+        self.username
+            .as_ref()
+            .map(|username| (username.expose(), &self.secret))
     }
 }
 
@@ -73,34 +82,40 @@ pub fn parse(authorization: &[u8]) -> Result<Credential, Error> {
     let rest = rest.trim_ascii();
     if scheme.eq_ignore_ascii_case(b"Basic") {
         let decoded = Zeroizing::new(BASE64.decode(rest).map_err(|_| Error::Base64)?);
-        credential(basic_token(&decoded)?)
+        let (secret, username) = basic(&decoded)?;
+        credential(secret, username)
     } else if scheme.eq_ignore_ascii_case(b"Bearer") {
-        credential(rest)
+        credential(rest, None)
     } else {
         Err(Error::Scheme)
     }
 }
 
-/// Picks the part of `username:password` that is the token. The other part may be anything, even no UTF-8.
-fn basic_token(decoded: &[u8]) -> Result<&[u8], Error> {
+/// Picks the part of `username:password` that is the token, and the username if that is another part, which may be
+/// anything, even no UTF-8.
+fn basic(decoded: &[u8]) -> Result<(&[u8], Option<&[u8]>), Error> {
     let colon = decoded
         .iter()
         .position(|&byte| byte == b':')
         .ok_or(Error::Colon)?;
     let (username, rest) = decoded.split_at_checked(colon).ok_or(Error::Colon)?;
     match rest.strip_prefix(b":") {
-        None | Some(b"" | b"x-oauth-basic") => Ok(username),
-        Some(password) => Ok(password),
+        None | Some(b"" | b"x-oauth-basic") => Ok((username, None)),
+        Some(password) => Ok((password, Some(username))),
     }
 }
 
-fn credential(text: &[u8]) -> Result<Credential, Error> {
+fn credential(text: &[u8], username: Option<&[u8]>) -> Result<Credential, Error> {
     let text = str::from_utf8(text).map_err(|_| Error::Utf8)?;
     if text.is_empty() {
         return Err(Error::Empty);
     }
+    let username = username
+        .and_then(|username| str::from_utf8(username).ok())
+        .filter(|username| !username.is_empty());
     Ok(Credential {
         secret: Secret::new(text.to_owned()),
+        username: username.map(|username| Secret::new(username.to_owned())),
     })
 }
 
@@ -110,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn basic(pair: &[u8]) -> Vec<u8> {
+    fn header(pair: &[u8]) -> Vec<u8> {
         format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)).into_bytes()
     }
 
@@ -128,19 +143,19 @@ mod tests {
             b"j\xfcrgen:tok",
             b"tok2:tok",
         ] {
-            assert_eq!(token_of(&basic(pair)).as_deref(), Ok("tok"), "{pair:?}");
+            assert_eq!(token_of(&header(pair)).as_deref(), Ok("tok"), "{pair:?}");
         }
     }
 
     #[test]
     fn the_username_is_the_token_where_the_password_is_empty_or_says_so() {
-        assert_eq!(token_of(&basic(b"tok:")).as_deref(), Ok("tok"));
-        assert_eq!(token_of(&basic(b"tok:x-oauth-basic")).as_deref(), Ok("tok"));
+        assert_eq!(token_of(&header(b"tok:")).as_deref(), Ok("tok"));
+        assert_eq!(token_of(&header(b"tok:x-oauth-basic")).as_deref(), Ok("tok"));
     }
 
     #[test]
     fn a_password_may_hold_colons() {
-        assert_eq!(token_of(&basic(b"u:a:b")).as_deref(), Ok("a:b"));
+        assert_eq!(token_of(&header(b"u:a:b")).as_deref(), Ok("a:b"));
     }
 
     #[test]
@@ -157,16 +172,39 @@ mod tests {
         assert_eq!(token_of(b"Negotiate abc"), Err(Error::Scheme));
         assert_eq!(token_of(b"Basic !!!"), Err(Error::Base64));
         assert_eq!(token_of(b"Basic"), Err(Error::Colon));
-        assert_eq!(token_of(&basic(b"no colon")), Err(Error::Colon));
-        assert_eq!(token_of(&basic(b":")), Err(Error::Empty));
+        assert_eq!(token_of(&header(b"no colon")), Err(Error::Colon));
+        assert_eq!(token_of(&header(b":")), Err(Error::Empty));
         assert_eq!(token_of(b"Bearer "), Err(Error::Empty));
-        assert_eq!(token_of(&basic(b"u:\xff")), Err(Error::Utf8));
-        assert_eq!(token_of(&basic(&[b'a'; HEADER_BYTES_MAX])), Err(Error::TooLong));
+        assert_eq!(token_of(&header(b"u:\xff")), Err(Error::Utf8));
+        assert_eq!(token_of(&header(&[b'a'; HEADER_BYTES_MAX])), Err(Error::TooLong));
+    }
+
+    #[test]
+    fn a_name_and_a_password_are_what_basic_has_of_both() {
+        let pair = |value: &[u8]| {
+            let credential = parse(value).unwrap();
+            let pair = credential.name_and_password();
+            pair.map(|(name, password)| (name.to_owned(), password.expose().to_owned()))
+        };
+        let expected = |name: &str, password: &str| Some((name.to_owned(), password.to_owned()));
+        assert_eq!(pair(&header(b"bob:a:b")), expected("bob", "a:b"));
+        assert_eq!(pair(&header("Änne:ü".as_bytes())), expected("Änne", "ü"));
+        for header in [
+            header(b":tok"),
+            header(b"tok:"),
+            header(b"tok:x-oauth-basic"),
+            header(b"j\xfcrgen:tok"),
+            b"Bearer bob:tok".to_vec(),
+        ] {
+            assert_eq!(pair(&header), None, "{}", String::from_utf8_lossy(&header));
+        }
     }
 
     #[test]
     fn debug_shows_no_part_of_the_secret() {
         assert!(!format!("{:?}", parse(b"Bearer hunter2")).contains("hunter2"));
+        let printed = format!("{:?}", parse(&header(b"hunter1:hunter2")));
+        assert!(!printed.contains("hunter"), "{printed}");
     }
 
     #[test]
@@ -175,7 +213,13 @@ mod tests {
             Ok(credential) => {
                 assert!(!credential.secret().expose().is_empty());
                 assert!(credential.secret().expose().len() < input.len());
-                assert_eq!(format!("{credential:?}"), "Credential { secret: Secret(…) }");
+                let username = credential
+                    .name_and_password()
+                    .map_or("None", |_| "Some(Secret(…))");
+                assert_eq!(
+                    format!("{credential:?}"),
+                    format!("Credential {{ secret: Secret(…), username: {username} }}")
+                );
             }
             Err(error) => assert!(!error.to_string().contains('\n')),
         });
@@ -185,13 +229,13 @@ mod tests {
         #[test]
         fn any_bytes_are_parsed_or_refused(value in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&value);
-            let _ = parse(&basic(&value));
+            let _ = parse(&header(&value));
         }
 
         #[test]
         fn any_username_leaves_the_password_alone(username in "[^:]{0,60}", password in "[ -~]{1,60}") {
             prop_assume!(password != "x-oauth-basic");
-            prop_assert_eq!(token_of(&basic(format!("{username}:{password}").as_bytes())), Ok(password));
+            prop_assert_eq!(token_of(&header(format!("{username}:{password}").as_bytes())), Ok(password));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! says at the moment of the question; the cache is keyed by the digest of a token, never by its text; a refusal says
 //! nothing about a repository that the owner of the token may not see. **Spec**: RFC 7617, RFC 6750, RFC 6585 §4.
 
+pub mod alternate;
 mod attempts;
 mod client;
 pub mod clock;

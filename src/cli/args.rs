@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::output::{CliError, Console};
-use super::{access, audit, completions, policy, repo, serve, token, user};
+use super::{access, alternate, audit, completions, policy, repo, serve, token, user};
 use crate::config::{Config, Overrides};
 use crate::store::{DATABASE_FILE, Store};
 
@@ -117,6 +117,9 @@ pub enum Command {
     /// Manage what tokens may be, on the whole server and in collections.
     #[command(subcommand, arg_required_else_help = true)]
     Policy(policy::PolicyCommand),
+    /// Manage alternate credentials, for clients that cannot use a token. Prefer tokens wherever you can.
+    #[command(subcommand, arg_required_else_help = true)]
+    Alternate(alternate::AlternateCommand),
     /// See who changed what.
     #[command(subcommand, arg_required_else_help = true)]
     Audit(audit::AuditCommand),
@@ -173,6 +176,7 @@ pub fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CliError> {
         Command::Repo(command) => repo::run(command, common, console),
         Command::Token(command) => token::run(command, common, console),
         Command::Policy(command) => policy::run(command, common, console),
+        Command::Alternate(command) => alternate::run(command, common, console),
         Command::Audit(command) => audit::run(command, common, console),
         Command::Completions { shell } => completions::print_completions(shell, console),
         Command::Man { command } => completions::print_man(&command, console),

@@ -6,6 +6,7 @@
 //! usage.
 
 mod access;
+mod alternate;
 pub mod args;
 mod audit;
 mod completions;

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::auth::token::{ExpiryError, OverlapError};
-use crate::auth::{password, policy, rule, scope, token};
+use crate::auth::{alternate, password, policy, rule, scope, token};
 use crate::{config, names, store};
 
 /// Why a command did not do its work: what is wrong, and what to do next.
@@ -97,6 +97,10 @@ impl From<store::Error> for CliError {
             Error::AccountNotFound { .. } => {
                 Some("'patgate user list' shows which accounts there are, 'patgate user add NAME' makes one")
             }
+            Error::AlternateCredentialNotFound { .. } => {
+                Some("'patgate alternate show' shows which accounts have one")
+            }
+            Error::AlternateNameTaken { .. } => Some("choose another name with --login"),
             Error::Corrupt(_) => Some("restore the data directory from a backup"),
             Error::Database(_) => {
                 Some("check that the disk has room and that you may write to the data directory")
@@ -161,6 +165,19 @@ impl From<scope::ScopeError> for CliError {
     fn from(error: scope::ScopeError) -> Self {
         CliError::usage(error)
             .hint("'patgate token scopes' lists them all; separate several with spaces, in quotes")
+    }
+}
+
+impl From<alternate::Error> for CliError {
+    fn from(error: alternate::Error) -> Self {
+        match error {
+            alternate::Error::Store(error) => error.into(),
+            alternate::Error::Password(error) => error.into(),
+            alternate::Error::Name => CliError::usage(error),
+            alternate::Error::PasswordIsToken | alternate::Error::PasswordReused => {
+                CliError::failure(error).hint("choose another password, for this alone")
+            }
+        }
     }
 }
 

@@ -756,3 +756,42 @@ fn a_revocation_rule_is_made_listed_and_taken_back() {
     }
     assert_eq!(f.store().revocation_rules().unwrap().len(), 1);
 }
+
+#[test]
+fn an_alternate_credential_is_shown_without_its_password_and_removed() {
+    let f = fixture();
+    let empty = f.done(&["alternate", "show"]);
+    assert_eq!(
+        (empty.stdout.as_str(), empty.stderr.as_str()),
+        (
+            "",
+            "no account has an alternate credential, which is for the better\n"
+        )
+    );
+    let password = crate::secret::Secret::new("battery staple".to_owned());
+    crate::auth::alternate::set(&f.store(), &Actor::CommandLine, "bob", "old ide", &password).unwrap();
+    let all = f.json(&["alternate", "show", "--json"]);
+    assert_eq!(
+        (&all[0]["user"], &all[0]["login"]),
+        (&"bob".into(), &"old ide".into())
+    );
+    assert_eq!(all[0].as_object().unwrap().len(), 3, "{all}");
+    assert!(
+        f.done(&["alternate", "show", "BOB"])
+            .stdout
+            .contains("bob   old ide  20")
+    );
+    assert_eq!(f.run(&["alternate", "show", "eve"]).status, 1);
+    let outcome = f.done(&["alternate", "remove", "bob"]);
+    assert!(
+        outcome.stderr.contains("'old ide' opens nothing from now on"),
+        "{outcome:?}"
+    );
+    let again = f.run(&["alternate", "remove", "bob"]);
+    assert_eq!(again.status, 1);
+    assert!(
+        again.stderr.contains("hint: 'patgate alternate show'"),
+        "{again:?}"
+    );
+    assert_eq!(f.run(&["alternate", "set", "bob"]).status, 2, "no name for it");
+}

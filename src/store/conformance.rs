@@ -859,3 +859,73 @@ fn a_revocation_rule_is_kept_until_it_is_taken_back() {
     let third = f.store.create_revocation_rule(&CLI, "", before).unwrap();
     assert_ne!(third.id, second.id, "a number is not given again");
 }
+
+#[test]
+fn an_account_has_one_alternate_credential_under_a_name_that_no_other_has() {
+    let f = fixture();
+    let bob = f.account("bob");
+    f.account("eve");
+    let password = |text: &str| PasswordHash::new(format!("$argon2id${text}"));
+    let set = |account: &str, name: &str| {
+        f.store
+            .set_alternate_credential(&root(), account, name, &password(name))
+    };
+    let generation = f.store.generation().unwrap();
+    let made = set("BOB", "Bob at home").unwrap();
+    assert_eq!(
+        (made.account.as_str(), made.name.as_str()),
+        ("bob", "Bob at home")
+    );
+    assert_eq!(
+        (
+            f.event().action.as_str(),
+            f.event().subject.as_str(),
+            f.event().details
+        ),
+        (
+            "alternate-credential.set",
+            "bob",
+            json!({ "name": "Bob at home" })
+        )
+    );
+    assert_eq!(f.event().actor, root());
+    let changed = f.store.generation().unwrap();
+    assert_ne!(changed, generation);
+    assert!(matches!(
+        set("eve", "bob AT home"),
+        Err(Error::AlternateNameTaken { name }) if name == "bob AT home"
+    ));
+    assert!(matches!(set("nobody", "x"), Err(Error::AccountNotFound { .. })));
+    assert!(matches!(set("eve", "x\u{1b}"), Err(Error::Label { .. })));
+    set("bob", "BOB AT HOME").unwrap();
+    let (found, hash, account) = f.store.find_alternate_credential("bob at home").unwrap().unwrap();
+    assert_eq!(
+        (found.name.as_str(), hash.expose(), account),
+        ("BOB AT HOME", "$argon2id$BOB AT HOME", bob)
+    );
+    set("bob", "bobby").unwrap();
+    assert!(
+        f.store
+            .find_alternate_credential("bob at home")
+            .unwrap()
+            .is_none()
+    );
+    set("eve", "Bob at home").unwrap();
+    let names = |account| -> Vec<String> {
+        let all = f.store.alternate_credentials(account).unwrap();
+        all.into_iter().map(|credential| credential.name).collect()
+    };
+    assert_eq!(names(None), ["bobby", "Bob at home"]);
+    assert_eq!(names(Some("EVE")), ["Bob at home"]);
+    let generation = f.store.generation().unwrap();
+    let removed = f.other().remove_alternate_credential(&CLI, "eve").unwrap();
+    assert_eq!(removed.name, "Bob at home");
+    assert_ne!(f.store.generation().unwrap(), generation);
+    assert_eq!(f.event().action, "alternate-credential.remove");
+    let missing = f.store.remove_alternate_credential(&CLI, "eve").unwrap_err();
+    assert_eq!(missing.to_string(), "'eve' has no alternate credential");
+    f.store.delete_account(&CLI, "bob").unwrap();
+    assert!(names(None).is_empty());
+    let events = f.store.audit_events(&AuditFilter::latest(100)).unwrap();
+    assert!(!format!("{events:?}").contains("argon2id"));
+}

@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use records::{
-    Access, Account, AccountId, Actor, AuditAction, AuditEvent, AuditFilter, EVERYONE, LABEL_BYTES_MAX,
-    LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester, RetiredSecret, RevocationRule,
-    RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES,
-    Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenRotation,
-    TokenState, TokenUse, UnknownAction, check_label, is_invisible,
+    Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
+    LABEL_BYTES_MAX, LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester, RetiredSecret,
+    RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ADDRESSES_COUNT,
+    TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits,
+    TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -50,6 +50,18 @@ pub enum Error {
         who: String,
         /// The path that was asked for.
         path: String,
+    },
+    /// The account has no alternate credential.
+    #[error("'{account}' has no alternate credential")]
+    AlternateCredentialNotFound {
+        /// The account.
+        account: String,
+    },
+    /// Another account has this name for its alternate credential.
+    #[error("the name {} is another account's", Quoted(.name))]
+    AlternateNameTaken {
+        /// The name that was asked for.
+        name: String,
     },
     /// The database holds something that patgate never writes.
     #[error("the database holds {0} that cannot be read")]
@@ -590,6 +602,64 @@ impl Store {
     pub fn revocation_rules(&self) -> Result<Vec<RevocationRule>, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.revocation_rules(),
+        }
+    }
+
+    /// Gives an account an alternate credential, in place of one that it has. `auth::alternate::set` checks it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`], [`Error::AlternateNameTaken`], [`Error::Label`].
+    pub fn set_alternate_credential(
+        &self,
+        actor: &Actor,
+        account: &str,
+        name: &str,
+        password: &PasswordHash,
+    ) -> Result<AlternateCredential, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.set_alternate_credential(actor, account, name, password),
+        }
+    }
+
+    /// Takes away the alternate credential of an account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`], [`Error::AlternateCredentialNotFound`].
+    pub fn remove_alternate_credential(
+        &self,
+        actor: &Actor,
+        account: &str,
+    ) -> Result<AlternateCredential, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.remove_alternate_credential(actor, account),
+        }
+    }
+
+    /// Returns the alternate credentials of all accounts, or that of one, by account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn alternate_credentials(&self, account: Option<&str>) -> Result<Vec<AlternateCredential>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.alternate_credentials(account),
+        }
+    }
+
+    /// Finds an alternate credential by its own name, without regard to case, with the hash of its password and the
+    /// account as they are in the same moment.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_alternate_credential(
+        &self,
+        name: &str,
+    ) -> Result<Option<(AlternateCredential, PasswordHash, Account)>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_alternate_credential(name),
         }
     }
 

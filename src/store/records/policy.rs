@@ -1,4 +1,5 @@
-//! Policies and revocation rules as they are kept. What values and scopes mean is for `auth` to know.
+//! Policies, revocation rules and alternate credentials as they are kept. What values and scopes mean is for `auth` to
+//! know.
 
 use jiff::Timestamp;
 
@@ -24,4 +25,15 @@ pub struct RevocationRule {
     pub created_before: Timestamp,
     /// When the rule was made.
     pub made_at: Timestamp,
+}
+
+/// An account's second name and password, without the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlternateCredential {
+    /// The name of the account.
+    pub account: String,
+    /// The second name.
+    pub name: String,
+    /// When it was set.
+    pub created_at: Timestamp,
 }

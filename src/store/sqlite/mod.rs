@@ -6,6 +6,7 @@
 
 mod access;
 mod accounts;
+mod alternate;
 mod audit;
 mod policies;
 mod rules;
