@@ -1,7 +1,7 @@
 //! Which objects go along, and packs going out and coming in.
 //!
-//! Owns walking the object graph, writing packs, taking them in, and the checks that let a push in. Does not know who
-//! asks, HTTP, or side-band framing. Spec: gitformat-pack(5), git-pack-objects(1), git-index-pack(1), git-fsck(1).
+//! Owns walking the object graph, writing packs, taking them in, and the checks that let a push in, with the search for
+//! secrets in it. Does not know who asks, HTTP, or side-band framing. Spec: gitformat-pack(5), git-pack-objects(1), git-index-pack(1), git-fsck(1).
 
 pub mod commits;
 pub mod connectivity;
@@ -14,6 +14,7 @@ pub mod import;
 pub mod index;
 pub mod ingest;
 pub mod maintain;
+pub mod scan;
 mod trees;
 pub mod verify;
 pub mod write;

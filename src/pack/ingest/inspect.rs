@@ -13,6 +13,7 @@ use super::records::Objects;
 use super::{Error, Options};
 use crate::interrupt::Interrupt;
 use crate::pack::fsck;
+use crate::pack::scan::Scanner;
 use crate::pack::trees::DEPTH_MAX;
 
 /// Bytes of a commit, tag or tree, all of which are held in memory whole. A tree of a million entries is 40 MiB.
@@ -27,6 +28,8 @@ const PENDING_COUNT: usize = 1 << 10;
 /// What all threads of one ingest add to.
 pub(super) struct Shared<'a> {
     pub options: &'a Options,
+    /// Looks at what every object holds that was sent.
+    pub scanner: Option<&'a Scanner<'a>>,
     pub interrupt: &'a Interrupt,
     pub objects: Mutex<Objects>,
     pub links: Mutex<Links>,
@@ -45,9 +48,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Shared<'a> {
-    pub fn new(options: &'a Options, interrupt: &'a Interrupt) -> Self {
+    pub fn new(options: &'a Options, scanner: Option<&'a Scanner<'a>>, interrupt: &'a Interrupt) -> Self {
         Shared {
             options,
+            scanner,
             interrupt,
             objects: Mutex::new(Objects::new(options.object_hash)),
             links: Mutex::new(Links::new(options.object_hash)),
@@ -147,6 +151,9 @@ impl<'a> Inspector<'a> {
         hasher.update(data);
         let id = hasher.try_finalize().map_err(|_| Error::Collision { offset })?;
         self.content(&id, kind, data, base)?;
+        if let Some(scanner) = self.shared.scanner {
+            scanner.object(&id, kind, data);
+        }
         self.hashed(entry, id, kind)?;
         Ok(id)
     }

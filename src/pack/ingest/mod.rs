@@ -36,6 +36,7 @@ pub use links::Link;
 
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
+use crate::pack::scan::Scanner;
 use crate::pack::trees::DEPTH_MAX;
 use crate::pack::{fsck, index};
 use crate::repository::objects;
@@ -146,12 +147,30 @@ pub fn ingest(
     progress: &mut dyn FnMut(Progress),
     interrupt: &Interrupt,
 ) -> Result<Ingested, Error> {
+    ingest_scanned(input, dir, bases, options, None, progress, interrupt)
+}
+
+/// As [`ingest`], and shows every object that was sent to `scanner`. Bases that complete a thin pack were not sent, and
+/// are not shown.
+///
+/// # Errors
+///
+/// See [`Error`]; then no file is left behind.
+pub fn ingest_scanned(
+    input: &mut dyn Read,
+    dir: &Path,
+    bases: &mut dyn Bases,
+    options: &Options,
+    scanner: Option<&Scanner<'_>>,
+    progress: &mut dyn FnMut(Progress),
+    interrupt: &Interrupt,
+) -> Result<Ingested, Error> {
     let pack = temporary(dir, "tmp_pack_")?;
     let output = Output {
         file: pack.as_file(),
         path: pack.path(),
     };
-    let shared = Shared::new(options, interrupt);
+    let shared = Shared::new(options, scanner, interrupt);
     let (mut records, mut checksum) = receive(input, output, &shared, progress)?;
     let objects_received = records.len();
     let trailer_bytes = options.object_hash.len_in_bytes() as u64;

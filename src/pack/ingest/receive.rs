@@ -8,6 +8,7 @@ use super::input::Input;
 use super::inspect::{Inspector, Shared, object_hasher};
 use super::records::{OFS_DELTA, REF_DELTA, Records, kind_of};
 use super::{Error, Progress};
+use crate::pack::scan::Scanner;
 
 /// Inflated bytes that are held at once of an object that need not be whole.
 const PIECE_BYTES: usize = 64 << 10;
@@ -244,13 +245,21 @@ impl Receiver<'_, '_> {
             });
         } else if kind == Kind::Blob {
             let mut hasher = object_hasher(hash, kind, size);
+            let mut scan = self.shared.scanner.map(Scanner::pieces);
             let State { inflate, piece, .. } = state;
             inflate_entry(self.input, inflate, offset, size, piece, &mut |piece, from| {
-                hasher.update(piece.get(from..).unwrap_or_default());
+                let news = piece.get(from..).unwrap_or_default();
+                hasher.update(news);
+                if let Some(scan) = &mut scan {
+                    scan.feed(news);
+                }
                 piece.clear();
                 Ok(())
             })?;
             let id = hasher.try_finalize().map_err(|_| Error::Collision { offset })?;
+            if let Some(scan) = scan {
+                scan.finish(&id, kind);
+            }
             self.inspector.hashed(entry, id, kind)?;
         } else {
             let mut data = Vec::new();
