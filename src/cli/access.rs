@@ -1,12 +1,23 @@
 //! `patgate access`: who may do what where.
+//!
+//! Rights are kept by path in the store, whether or not something is there: a collection may be shared before its first
+//! repository is made. So the repository root is only looked at to tell of what may be a slip of the pen.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table};
-use crate::names::AccessPath;
+use crate::names::{AccessPath, DEFAULT_COLLECTION, RepoPath};
+use crate::repository::Repositories;
+use crate::repository::registry::Options;
 use crate::store::{Access, Actor, EVERYONE, Role};
+
+/// Edits of one letter, or swaps of two, that are a slip of the pen in a path of six letters or more.
+const SLIPS_MAX: usize = 2;
+
+/// Letters of a path for each slip.
+const LETTERS_PER_SLIP: usize = 3;
 
 /// What can be done with rights.
 #[derive(Debug, Subcommand)]
@@ -14,7 +25,8 @@ pub enum AccessCommand {
     /// Give an account a role on a path; it replaces the one that it had there.
     #[command(after_help = "\
 Roles: a reader may fetch, a contributor may push as well, an administrator may do everything.
-A role on a collection or a project holds for everything in it.
+A role on a collection or a project holds for everything in it, also for what is made later. A path that nothing has
+yet is taken, with a warning. One or two names are a collection or a project, never a repository in DefaultCollection.
 
 Examples:
   patgate access grant alice contributor DefaultCollection/Web
@@ -59,18 +71,7 @@ pub(super) fn run(
     console: &mut Console,
 ) -> Result<(), CliError> {
     match command {
-        AccessCommand::Grant { user, role, path } => {
-            let path = parse_path(&path)?;
-            common
-                .open_store()?
-                .grant_access(&Actor::CommandLine, account(&user), &path, role)?;
-            console.note(&format!(
-                "{} is now {role} of {}",
-                who(account(&user)),
-                place(&path)
-            ));
-            Ok(())
-        }
+        AccessCommand::Grant { user, role, path } => grant(&user, role, &parse_path(&path)?, common, console),
         AccessCommand::List { user, json } => list(user.as_deref(), json, common, console),
         AccessCommand::Revoke { user, path } => {
             let path = parse_path(&path)?;
@@ -85,6 +86,115 @@ pub(super) fn run(
             Ok(())
         }
     }
+}
+
+fn grant(
+    user: &str,
+    role: Role,
+    path: &AccessPath,
+    common: &CommonArgs,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let account = account(user);
+    common
+        .open_store()?
+        .grant_access(&Actor::CommandLine, account, path, role)?;
+    console.note(&format!(
+        "{} is now {} of {}: {}",
+        who(account),
+        match role {
+            Role::Reader => "a reader",
+            Role::Contributor => "a contributor",
+            Role::Administrator => "an administrator",
+        },
+        place(path),
+        permission(role, path),
+    ));
+    match places_on_disk(common) {
+        Ok((root, places)) => warn_of_nothing(user, path, &root, &places, console),
+        // The role is given all the same.
+        Err(error) => error.print(console),
+    }
+    Ok(())
+}
+
+/// What `role` permits on `path`, as the end of a sentence.
+fn permission(role: Role, path: &AccessPath) -> String {
+    let may = match role {
+        Role::Reader => "may fetch from",
+        Role::Contributor => "may fetch from and push to",
+        Role::Administrator => "may do everything with",
+    };
+    let what = match path {
+        AccessPath::Server => "every repository on it",
+        AccessPath::Collection(_) | AccessPath::Project(..) => "every repository in it",
+        AccessPath::Repository(_) => "it",
+    };
+    format!("{may} {what}")
+}
+
+/// The repository root, and every collection, project and repository below it.
+fn places_on_disk(common: &CommonArgs) -> Result<(String, Vec<String>), CliError> {
+    let config = common.resolve()?;
+    let root = config.repos.display().to_string();
+    // It is not for this command to make one.
+    if !config.repos.is_dir() {
+        return Ok((root, Vec::new()));
+    }
+    let options = Options {
+        follow_symlinks: config.follow_symlinks,
+        ..Options::default()
+    };
+    let all = Repositories::at(config.repos, options)?.list()?;
+    let mut places: Vec<String> = all.iter().flat_map(prefixes).collect();
+    places.sort();
+    places.dedup();
+    Ok((root, places))
+}
+
+fn prefixes(path: &RepoPath) -> [String; 3] {
+    [
+        path.collection().to_owned(),
+        format!("{}/{}", path.collection(), path.project()),
+        path.to_string(),
+    ]
+}
+
+/// Tells that nothing has the path that a role was given on, and what may have been meant.
+fn warn_of_nothing(user: &str, path: &AccessPath, root: &str, places: &[String], console: &mut Console) {
+    let is_there = |place: &String| place.to_lowercase() == path.key();
+    if *path == AccessPath::Server || places.iter().any(is_there) {
+        return;
+    }
+    let when = match path {
+        AccessPath::Repository(_) => "as soon as it is made",
+        _ => "for every repository that is made in it",
+    };
+    console.note(&format!(
+        "warning: there is no {} below '{root}' yet; the role holds {when}",
+        named(path)
+    ));
+    if let Some(near) = nearest(&path.to_string(), places) {
+        console.note(&format!(
+            "hint: did you mean '{near}'? Then take this role away again: patgate access revoke '{user}' '{path}'"
+        ));
+    }
+}
+
+/// The place whose path is `text` but for slips of the pen, or with the default collection before it.
+fn nearest<'a>(text: &str, places: &'a [String]) -> Option<&'a str> {
+    let text = text.to_lowercase();
+    let max = (text.chars().count() / LETTERS_PER_SLIP).min(SLIPS_MAX);
+    let default = format!("{DEFAULT_COLLECTION}/").to_lowercase();
+    let slips = |place: &str| {
+        let place = place.to_lowercase();
+        let short = place.strip_prefix(&default).unwrap_or(&place);
+        strsim::osa_distance(&text, &place).min(strsim::osa_distance(&text, short))
+    };
+    let near = places.iter().map(|place| (slips(place), place.as_str()));
+    near.filter(|(slips, _)| *slips <= max)
+        .min()
+        .map(|(_, place)| place)
 }
 
 fn parse_path(text: &str) -> Result<AccessPath, CliError> {
@@ -106,7 +216,17 @@ fn who(account: Option<&str>) -> String {
 fn place(path: &AccessPath) -> String {
     match path {
         AccessPath::Server => "the whole server".to_owned(),
-        other => format!("'{other}'"),
+        other => format!("the {}", named(other)),
+    }
+}
+
+/// What kind of place `path` is, and its name.
+fn named(path: &AccessPath) -> String {
+    match path {
+        AccessPath::Server => "server".to_owned(),
+        AccessPath::Collection(_) => format!("collection '{path}'"),
+        AccessPath::Project(..) => format!("project '{path}'"),
+        AccessPath::Repository(_) => format!("repository '{path}'"),
     }
 }
 

@@ -419,6 +419,122 @@ fn rights_are_given_listed_and_taken_away() {
 }
 
 #[test]
+fn a_role_is_told_in_words() {
+    let f = fixture();
+    for (role, path, words) in [
+        (
+            "reader",
+            "C/P/R",
+            "'bob' is now a reader of the repository 'C/P/R': may fetch from it",
+        ),
+        (
+            "contributor",
+            "C/P",
+            "'bob' is now a contributor of the project 'C/P': may fetch from and push to every repository in it",
+        ),
+        (
+            "administrator",
+            "C",
+            "'bob' is now an administrator of the collection 'C': may do everything with every repository in it",
+        ),
+        (
+            "contributor",
+            "/",
+            "'bob' is now a contributor of the whole server: may fetch from and push to every repository on it",
+        ),
+    ] {
+        let told = f.done(&["access", "grant", "bob", role, path]).stderr;
+        assert_eq!(told.lines().next(), Some(words));
+    }
+    let told = f.done(&["access", "grant", "everyone", "reader"]).stderr;
+    assert!(
+        told.starts_with("everyone is now a reader of the whole server"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_role_on_what_is_not_there_is_given_with_a_warning_that_names_what_may_be_meant() {
+    let f = fixture();
+    let repos = f.data_dir.join("repos");
+    let grant = |path: &str| {
+        let outcome = f.done(&[
+            "access",
+            "grant",
+            "bob",
+            "reader",
+            path,
+            "--repos",
+            repos.to_str().unwrap(),
+        ]);
+        let lines: Vec<String> = outcome.stderr.lines().skip(1).map(str::to_owned).collect();
+        lines
+    };
+    assert!(
+        grant("Fabrikam/Web/Shop")[0]
+            .starts_with("warning: there is no repository 'Fabrikam/Web/Shop' below '")
+    );
+    assert!(!repos.exists(), "a look makes no directory");
+    for path in ["Fabrikam/Web/Shop", "DefaultCollection/Docs/guide"] {
+        f.done(&["repo", "create", path, "--repos", repos.to_str().unwrap()]);
+    }
+    for there in [
+        "/",
+        "fabrikam",
+        "Fabrikam/WEB",
+        "fabrikam/web/shop",
+        "Fabrikam/Web/Shop.git",
+    ] {
+        assert_eq!(grant(there), [""; 0], "{there}");
+    }
+    let root = repos.display();
+    for (path, what, when, near) in [
+        (
+            "Fabrikam/Web/Shpo",
+            "repository",
+            "as soon as it is made",
+            Some("Fabrikam/Web/Shop"),
+        ),
+        (
+            "fabrikan/web",
+            "project",
+            "for every repository that is made in it",
+            Some("Fabrikam/Web"),
+        ),
+        (
+            "Fabirkam",
+            "collection",
+            "for every repository that is made in it",
+            Some("Fabrikam"),
+        ),
+        // Elsewhere a path without a collection is one in the default collection.
+        (
+            "Docs/guide",
+            "project",
+            "for every repository that is made in it",
+            Some("DefaultCollection/Docs/guide"),
+        ),
+        ("Fabrikam/Web/Blog", "repository", "as soon as it is made", None),
+        (
+            "Northwind",
+            "collection",
+            "for every repository that is made in it",
+            None,
+        ),
+        ("X", "collection", "for every repository that is made in it", None),
+    ] {
+        let mut expected = vec![format!(
+            "warning: there is no {what} '{path}' below '{root}' yet; the role holds {when}"
+        )];
+        expected.extend(near.map(|near| {
+            format!("hint: did you mean '{near}'? Then take this role away again: patgate access revoke 'bob' '{path}'")
+        }));
+        assert_eq!(grant(path), expected);
+        f.done(&["access", "revoke", "bob", path]);
+    }
+}
+
+#[test]
 fn the_audit_trail_is_listed_newest_first_without_secrets() {
     let f = fixture();
     let plain = f.token();
