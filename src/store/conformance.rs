@@ -929,3 +929,63 @@ fn an_account_has_one_alternate_credential_under_a_name_that_no_other_has() {
     let events = f.store.audit_events(&AuditFilter::latest(100)).unwrap();
     assert!(!format!("{events:?}").contains("argon2id"));
 }
+
+#[test]
+fn tokens_that_nobody_uses_are_found_page_by_page_and_revoked_unless_they_were_used() {
+    let f = fixture();
+    let bob = f.account("bob");
+    for id in ["CCCCCCCC", "AAAAAAAA", "BBBBBBBB", "DDDDDDDD", "EEEEEEEE"] {
+        f.token(&bob, id);
+    }
+    f.store
+        .revoke_token(&CLI, &token_id("DDDDDDDD"), RevokeReason::Asked)
+        .unwrap();
+    let end = TokenChange {
+        expires_at: Some(Timestamp::from_second(1).unwrap()),
+        ..TokenChange::default()
+    };
+    f.store.update_token(&CLI, &token_id("EEEEEEEE"), &end).unwrap();
+    let later = in_an_hour() + SignedDuration::from_hours(-1) + SignedDuration::from_secs(60);
+    let used = TokenUse {
+        id: token_id("BBBBBBBB"),
+        at: later,
+        from: [127, 0, 0, 1].into(),
+        with: None,
+        purpose: "fetch C/P/R".to_owned(),
+    };
+    f.store.record_token_uses(&[used]).unwrap();
+    let now = Timestamp::now();
+    let idle = |since: Timestamp, after: Option<&str>, count: u32| -> Vec<String> {
+        let after = after.map(token_id);
+        let all = f.store.idle_tokens(since, now, after.as_ref(), count).unwrap();
+        all.into_iter().map(|token| token.id.to_string()).collect()
+    };
+    let before = later + SignedDuration::from_secs(-1);
+    assert_eq!(idle(before, None, 10), ["AAAAAAAA", "CCCCCCCC"]);
+    assert_eq!(idle(later, None, 2), ["AAAAAAAA", "BBBBBBBB"]);
+    assert_eq!(idle(later, Some("BBBBBBBB"), 2), ["CCCCCCCC"]);
+    assert!(idle(now + SignedDuration::from_hours(-1), None, 10).is_empty());
+    let found = f.store.idle_tokens(later, now, None, 2).unwrap();
+    assert_eq!(found[1].since, later);
+    assert!(found[0].since < later && found[0].limits.is_empty());
+
+    let all: Vec<_> = ["AAAAAAAA", "BBBBBBBB", "DDDDDDDD", "ZZZZZZZZ"]
+        .map(|id| (token_id(id), before))
+        .into();
+    let revoked = f.store.revoke_idle_tokens(&Actor::Server, &all).unwrap();
+    assert_eq!(
+        revoked.len(),
+        1,
+        "of one that was used, one that is revoked and none"
+    );
+    assert_eq!(
+        (revoked[0].id.as_str(), revoked[0].revoked_because),
+        ("AAAAAAAA", Some(RevokeReason::Unused))
+    );
+    assert_eq!(
+        (f.event().action.as_str(), f.event().actor),
+        ("token.revoke", Actor::Server)
+    );
+    assert_eq!(f.event().details["because"], "unused");
+    assert_eq!(idle(later, None, 10), ["BBBBBBBB", "CCCCCCCC"]);
+}

@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 pub use records::{
     Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
-    LABEL_BYTES_MAX, LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester, RetiredSecret,
-    RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy, TOKEN_ADDRESSES_COUNT,
-    TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits,
-    TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
+    IdleToken, LABEL_BYTES_MAX, LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester,
+    RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy,
+    TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId,
+    TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -660,6 +660,40 @@ impl Store {
     ) -> Result<Option<(AlternateCredential, PasswordHash, Account)>, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.find_alternate_credential(name),
+        }
+    }
+
+    /// Returns live tokens that nobody has used since a moment, and that did not get their secret after it, by id; at
+    /// most `count_max` of those that come after the id `after`. `now` decides which are live.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn idle_tokens(
+        &self,
+        since: jiff::Timestamp,
+        now: jiff::Timestamp,
+        after: Option<&TokenId>,
+        count_max: u32,
+    ) -> Result<Vec<IdleToken>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.idle_tokens(since, now, after, count_max),
+        }
+    }
+
+    /// Revokes those of the tokens that nobody has used since the moment beside their id, and returns them. One that was
+    /// used or rotated after it is passed over, so that it does not matter what happened since the caller looked.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn revoke_idle_tokens(
+        &self,
+        actor: &Actor,
+        idle: &[(TokenId, jiff::Timestamp)],
+    ) -> Result<Vec<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revoke_idle_tokens(actor, idle),
         }
     }
 

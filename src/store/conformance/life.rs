@@ -51,6 +51,7 @@ fn a_secret_that_was_replaced_is_remembered_with_its_token_and_opens_nothing_by_
     let retired = f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap().unwrap();
     assert_eq!((&retired.token, &retired.account), (&rotated, &bob));
     assert_eq!(Some(retired.retired_at), rotated.rotated_at);
+    assert_eq!(retired.made_at, made.created_at);
     assert_eq!((retired.valid_until, retired.promised_until), (None, None));
     assert_eq!(f.store.find_retired_secret(&hash("new")).unwrap(), None);
 }

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 pub use audit::{Actor, AuditAction, AuditEvent, AuditFilter, NewAuditEvent, Requester, UnknownAction};
-pub use policy::{AlternateCredential, RevocationRule, StoredPolicy};
+pub use policy::{AlternateCredential, IdleToken, RevocationRule, StoredPolicy};
 pub use token::{
     NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token,
     TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenRotation, TokenState,

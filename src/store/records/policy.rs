@@ -3,6 +3,8 @@
 
 use jiff::Timestamp;
 
+use super::{TokenId, TokenLimits};
+
 /// A policy that somebody has set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPolicy {
@@ -36,4 +38,15 @@ pub struct AlternateCredential {
     pub name: String,
     /// When it was set.
     pub created_at: Timestamp,
+}
+
+/// A token that nobody has used for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleToken {
+    /// Its public id.
+    pub id: TokenId,
+    /// What it is limited to.
+    pub limits: TokenLimits,
+    /// When it was last used; if it never was, when it got its secret.
+    pub since: Timestamp,
 }

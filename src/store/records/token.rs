@@ -234,6 +234,11 @@ impl TokenState {
 }
 
 impl Token {
+    /// When it got its present secret.
+    pub fn secret_made_at(&self) -> Timestamp {
+        self.rotated_at.unwrap_or(self.created_at)
+    }
+
     /// Whether it opens anything at the moment `now`.
     pub fn state(&self, now: Timestamp) -> TokenState {
         if self.revoked_at.is_some() {
@@ -342,6 +347,8 @@ pub struct RetiredSecret {
     pub token: Token,
     /// The owner of the token.
     pub account: Account,
+    /// When it was made.
+    pub made_at: Timestamp,
     /// When it was replaced.
     pub retired_at: Timestamp,
     /// Until when it opens the token all the same; None: not at all.

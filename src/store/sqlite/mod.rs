@@ -8,6 +8,7 @@ mod access;
 mod accounts;
 mod alternate;
 mod audit;
+mod idle;
 mod policies;
 mod rules;
 mod tokens;

@@ -54,7 +54,7 @@ fn from_row(row: &Row<'_>) -> Result<Token, Error> {
     })
 }
 
-fn find(connection: &Connection, id: &TokenId) -> Result<Option<Token>, Error> {
+pub(super) fn find(connection: &Connection, id: &TokenId) -> Result<Option<Token>, Error> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM {TABLES} WHERE tokens.id = ?1"))?;
     let mut rows = statement.query([id.as_str()])?;
@@ -396,8 +396,8 @@ fn retire(
         [id.as_str()],
     )?;
     transaction.execute(
-        "INSERT INTO retired_hashes (hash, token_id, retired_at, valid_until, promised_until) \
-         SELECT hash, id, ?2, ?3, ?3 FROM tokens WHERE id = ?1",
+        "INSERT INTO retired_hashes (hash, token_id, made_at, retired_at, valid_until, promised_until) \
+         SELECT hash, id, ifnull(rotated_at, created_at), ?2, ?3, ?3 FROM tokens WHERE id = ?1",
         params![id.as_str(), now, valid_until],
     )?;
     transaction.execute(
@@ -410,8 +410,8 @@ fn retire(
 
 fn find_retired(connection: &Connection, hash: &TokenHash) -> Result<Option<RetiredSecret>, Error> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS}, {}, retired_hashes.retired_at, retired_hashes.valid_until, retired_hashes.promised_until \
-         FROM retired_hashes CROSS JOIN {TABLES} \
+        "SELECT {COLUMNS}, {}, retired_hashes.retired_at, retired_hashes.valid_until, \
+         retired_hashes.promised_until, retired_hashes.made_at FROM retired_hashes CROSS JOIN {TABLES} \
          WHERE retired_hashes.hash = ?1 AND tokens.id = retired_hashes.token_id",
         accounts::COLUMNS
     ))?;
@@ -427,11 +427,12 @@ fn find_retired(connection: &Connection, hash: &TokenHash) -> Result<Option<Reti
         retired_at: time(row.get(after)?)?,
         valid_until: optional_time(after + 1)?,
         promised_until: optional_time(after + 2)?,
+        made_at: time(row.get(after + 3)?)?,
     }))
 }
 
 /// Revokes a token that is not revoked, and returns it as it is then.
-fn revoke(
+pub(super) fn revoke(
     transaction: &Transaction<'_>,
     actor: &Actor,
     token: &Token,

@@ -22,6 +22,7 @@ CREATE TABLE token_addresses (
 CREATE TABLE retired_hashes (
     hash           BLOB    PRIMARY KEY NOT NULL CHECK (length(hash) = 32),
     token_id       TEXT    NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
+    made_at        INTEGER NOT NULL,
     retired_at     INTEGER NOT NULL,
     valid_until    INTEGER,
     promised_until INTEGER
