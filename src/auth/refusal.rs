@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::credential;
+use super::policy;
 use super::scope::{self, Operation, Scopes};
 use super::token::ParseError;
 use crate::names::{AccessPath, RepoPath};
@@ -140,6 +141,22 @@ pub enum Refusal {
         /// How long to wait.
         wait: Duration,
     },
+    /// A policy of the collection keeps the token out.
+    #[error(transparent)]
+    Policy(policy::Barred),
+    /// A rule is against the token.
+    #[error(
+        "An administrator of this server has revoked tokens like '{name}', by a rule of {}. Create a new one, or have this one rotated: patgate token rotate {id}",
+        time(*.at)
+    )]
+    RevokedByRule {
+        /// The token's name.
+        name: String,
+        /// The token's id.
+        id: TokenId,
+        /// When the rule was made.
+        at: Timestamp,
+    },
     /// The owner may see the repository, but not do this.
     #[error(
         "The account '{account}' is only a {has} of '{repository}', and this needs a {needs}. An administrator of this server can change that: patgate access grant '{account}' {needs} '{repository}'"
@@ -238,6 +255,7 @@ impl Refusal {
             | Refusal::CredentialMalformed(_)
             | Refusal::CredentialMissing
             | Refusal::NotAToken
+            | Refusal::RevokedByRule { .. }
             | Refusal::SecretReplaced { .. }
             | Refusal::SignInFailed
             | Refusal::TokenExpired { .. }
@@ -249,6 +267,7 @@ impl Refusal {
             | Refusal::PasswordMustChange { .. }
             | Refusal::PasswordNeeded
             | Refusal::PathNotAllowed { .. }
+            | Refusal::Policy(_)
             | Refusal::RoleTooSmall { .. }
             | Refusal::ScopeTooSmall { .. } => RefusalKind::Forbidden,
             Refusal::NotFound => RefusalKind::NotFound,
@@ -275,10 +294,12 @@ impl Refusal {
             Refusal::AccountDisabled { id, .. }
             | Refusal::NetworkNotAllowed { id, .. }
             | Refusal::PathNotAllowed { id, .. }
+            | Refusal::RevokedByRule { id, .. }
             | Refusal::ScopeTooSmall { id, .. }
             | Refusal::SecretReplaced { id, .. }
             | Refusal::TokenExpired { id, .. }
             | Refusal::TokenRevoked { id, .. } => Some(id),
+            Refusal::Policy(barred) => Some(&barred.id),
             Refusal::CredentialMalformed(_)
             | Refusal::CredentialMissing
             | Refusal::NotAToken

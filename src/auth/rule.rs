@@ -97,7 +97,7 @@ impl Rules {
 
     /// The same for a token's present secret.
     pub fn against_token(&self, token: &Token) -> Option<&RevocationRule> {
-        self.against(Scopes::parse_known(&token.scopes), made_at(token))
+        self.against(Scopes::parse_known(&token.scopes), token.secret_made_at())
     }
 }
 
@@ -105,11 +105,6 @@ impl From<Vec<RevocationRule>> for Rules {
     fn from(rules: Vec<RevocationRule>) -> Self {
         Rules(rules)
     }
-}
-
-/// When a token got its present secret.
-pub fn made_at(token: &Token) -> Timestamp {
-    token.rotated_at.unwrap_or(token.created_at)
 }
 
 /// Whether one of the scopes that `names` lists is in `scopes`, or `names` is empty. A name that a newer patgate stored

@@ -1,6 +1,7 @@
 //! The one way in: who asks, and may they.
 
 mod api;
+mod book;
 mod limits;
 mod noted;
 
@@ -10,11 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::book::Book;
 use self::noted::Noted;
 use super::client::Client;
 use super::clock::Clock;
 use super::credential;
 use super::grant::{Fetch, Grant, Push, Terms};
+use super::policy::Days;
 use super::recorder::Recorder;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::{Operation, Scopes};
@@ -137,6 +140,14 @@ struct Verified {
     account_id: AccountId,
     is_admin: bool,
     rights: Rights,
+    /// What is decided about all tokens.
+    book: Arc<Book>,
+    /// When this secret was made.
+    secret_made_at: Timestamp,
+    /// When the token got its present secret, which may be another.
+    token_made_at: Timestamp,
+    /// After how long without use it is revoked.
+    revoke_unused: Option<Days>,
     /// Shared with the entry that replaces this one.
     noted: Arc<Noted>,
 }
@@ -145,6 +156,8 @@ struct Verified {
 struct Found {
     token: Token,
     account: Account,
+    /// When the secret was made.
+    secret_made_at: Timestamp,
     /// When the secret ends.
     ends_at: Timestamp,
 }
@@ -202,6 +215,7 @@ struct Inner {
     recorder: Recorder,
     tokens: Mutex<HashMap<TokenHash, Arc<Verified>>>,
     everyone: Mutex<Arc<Rights>>,
+    book: Mutex<Arc<Book>>,
 }
 
 impl fmt::Debug for Inner {
@@ -222,6 +236,7 @@ impl Gate {
             tokens: Mutex::new(HashMap::new()),
             // Generations begin at 1, so this one is replaced at the first question.
             everyone: Mutex::new(Arc::new(Rights::new(0))),
+            book: Mutex::default(),
             store,
             options,
         }))
@@ -386,6 +401,7 @@ impl Gate {
         let repository = located.ok_or(Refusal::NotFound)?;
         verified.require_path(repository)?;
         let has = self.role_of(&verified, repository)?.ok_or(Refusal::NotFound)?;
+        verified.require_collection(repository, self.0.options.clock.now())?;
         if !verified.scopes.allows(operation) {
             return Err(verified.scope_too_small(operation));
         }
@@ -471,10 +487,14 @@ impl Gate {
             Some(known) if known.rights.generation == generation => known,
             known => self.load(hash, generation, known.as_deref(), client)?,
         };
-        if verified.ends_at <= self.0.options.clock.now() {
+        let now = self.0.options.clock.now();
+        if verified.ends_at <= now {
             lock(&self.0.tokens).remove(hash);
             // Only the secret may have ended, and then it matters that it was used.
             return self.load(hash, generation, Some(&verified), client);
+        }
+        if let Some(since) = verified.idle_since(verified.noted.last_at(), now) {
+            self.revoke_if_idle(&verified, since, client)?;
         }
         Ok(verified)
     }
@@ -486,8 +506,10 @@ impl Gate {
         before: Option<&Verified>,
         client: &Client,
     ) -> Result<Arc<Verified>, Refusal> {
-        let verified = match self.find(hash, client) {
-            Ok(found) => Arc::new(Verified::new(*hash, generation, found, before)),
+        let book = self.book(generation)?;
+        let found = self.find(hash, client);
+        let verified = match found.and_then(|found| book.require_no_rule(&found).map(|()| found)) {
+            Ok(found) => Arc::new(Verified::new(*hash, generation, found, book, before)),
             Err(refusal) => {
                 lock(&self.0.tokens).remove(hash);
                 return Err(refusal);
@@ -510,11 +532,11 @@ impl Gate {
         let now = self.0.options.clock.now();
         if let Some((token, account)) = store.find_token_by_hash(hash)? {
             require_alive(&token, &account, now)?;
-            let ends_at = token.expires_at;
             return Ok(Found {
+                secret_made_at: token.secret_made_at(),
+                ends_at: token.expires_at,
                 token,
                 account,
-                ends_at,
             });
         }
         let retired = store.find_retired_secret(hash)?.ok_or(Refusal::TokenUnknown)?;
@@ -522,6 +544,7 @@ impl Gate {
         require_alive(&token, &retired.account, now)?;
         if let Some(until) = retired.valid_until.filter(|until| now < *until) {
             return Ok(Found {
+                secret_made_at: retired.made_at,
                 ends_at: token.expires_at.min(until),
                 token,
                 account: retired.account,
@@ -559,14 +582,25 @@ impl Gate {
 }
 
 impl Verified {
-    fn new(hash: TokenHash, generation: u64, found: Found, before: Option<&Verified>) -> Self {
+    fn new(
+        hash: TokenHash,
+        generation: u64,
+        found: Found,
+        book: Arc<Book>,
+        before: Option<&Verified>,
+    ) -> Self {
         let Found {
             token,
             account,
+            secret_made_at,
             ends_at,
         } = found;
         Verified {
             hash,
+            secret_made_at,
+            token_made_at: token.secret_made_at(),
+            revoke_unused: book.policies.for_limits(&token.limits).revoke_unused(),
+            book,
             noted: before.map_or_else(
                 || Arc::new(Noted::new(&token)),
                 |before| Arc::clone(&before.noted),

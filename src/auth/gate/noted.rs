@@ -52,6 +52,11 @@ impl Noted {
         true
     }
 
+    /// When the last minute with a use began, in seconds since 1970-01-01 UTC. It may be too early, never too late.
+    pub(super) fn last_at(&self) -> i64 {
+        lock(&self.0).began_at
+    }
+
     /// Forgets what was remembered, because it could not be noted.
     fn forget(&self) {
         lock(&self.0).began_at = i64::MIN;

@@ -1,4 +1,5 @@
 mod api;
+mod book;
 mod limits;
 mod rotation;
 mod uses;

@@ -29,7 +29,7 @@ fn each_operation_is_refused_without_its_scope_and_by_its_name() {
         let refusal = ask(operation).unwrap_err();
         assert_eq!(refusal.missing_scope(), operation.scope(), "{refusal}");
     }
-    assert!(refused(ask(Operation::ManageTokens), 403).contains("Sign in"));
+    assert!(refused(ask(Operation::ManageTokens), 403).contains("the name and the password of an account"));
 }
 
 #[test]
