@@ -144,6 +144,7 @@ impl From<token::Error> for CliError {
                 );
                 CliError::failure(error).hint(hint)
             }
+            token::Error::Policy(refusal) => refusal.into(),
             token::Error::Random(_) => CliError::failure(error),
         }
     }
@@ -186,6 +187,18 @@ impl From<policy::Error> for CliError {
         match error {
             policy::Error::Store(error) => error.into(),
             policy::Error::Collection { .. } | policy::Error::ServerOnly(_) => CliError::usage(error),
+        }
+    }
+}
+
+impl From<policy::Refusal> for CliError {
+    fn from(refusal: policy::Refusal) -> Self {
+        match *refusal.breach {
+            // Another date will do.
+            policy::Breach::Lifetime { .. } => CliError::usage(refusal),
+            policy::Breach::Creation { .. } | policy::Breach::FullScope { .. } => {
+                CliError::failure(refusal).hint("'patgate policy list' shows what holds")
+            }
         }
     }
 }

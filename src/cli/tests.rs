@@ -911,3 +911,42 @@ fn an_alternate_credential_is_shown_without_its_password_and_removed() {
     );
     assert_eq!(f.run(&["alternate", "set", "bob"]).status, 2, "no name for it");
 }
+
+#[test]
+fn the_command_line_is_held_to_the_policies_and_told_what_would_do() {
+    let f = fixture();
+    f.done(&["policy", "set", "max-lifetime", "30"]);
+    f.done(&["policy", "set", "creation", "nobody"]);
+    f.done(&["policy", "set", "creation-scopes", "vso.packaging"]);
+    let create = |scope: &str, expires: &str| {
+        f.run(&[
+            "token",
+            "create",
+            "--user",
+            "bob",
+            "--name",
+            "x",
+            "--scope",
+            scope,
+            "--expires",
+            expires,
+        ])
+    };
+    let outcome = create("vso.code", "30d");
+    assert_eq!(outcome.status, 1);
+    assert_eq!(
+        outcome.stderr,
+        "error: this server lets tokens be made with these scopes only: vso.packaging\nhint: 'patgate policy list' \
+         shows what holds\n"
+    );
+    let outcome = create("vso.packaging", "31d");
+    assert_eq!(outcome.status, 2);
+    assert!(
+        outcome
+            .stderr
+            .contains("this server lets a token live at most 30 days: give '30d' or a date up to 20"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(create("vso.packaging", "30d").status, 0);
+}

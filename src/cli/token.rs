@@ -32,7 +32,8 @@ Examples:
         /// What it allows: one or more scopes with spaces between.
         #[arg(long, value_name = "SCOPE …", required = true, num_args = 1)]
         scope: Vec<String>,
-        /// When it ends: days from now, or a day or moment in UTC; at most 365 days.
+        /// When it ends: days from now, or a day or moment in UTC; at most 365 days, unless a policy says
+        /// otherwise.
         #[arg(long, value_name = "90d|2027-01-31", default_value = "90d")]
         expires: String,
     },
@@ -71,7 +72,8 @@ Examples:
         /// What it allows from now on, instead of what it did.
         #[arg(long, value_name = "SCOPE …", num_args = 1)]
         scope: Vec<String>,
-        /// When it ends: days from now, or a day or moment in UTC; at most 365 days.
+        /// When it ends: days from now, or a day or moment in UTC; at most 365 days, unless a policy says
+        /// otherwise.
         #[arg(long, value_name = "90d|2027-01-31")]
         expires: Option<String>,
     },

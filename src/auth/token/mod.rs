@@ -18,6 +18,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 pub use rotation::{OVERLAP_HOURS_MAX, OverlapError, RotateToken, parse_overlap, rotate};
 
+use super::policy::{self, Change, Policies};
 use super::scope::{ScopeError, Scopes};
 use crate::store::{
     self, Account, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId,
@@ -33,8 +34,8 @@ pub const TOKEN_BYTES: usize = 56;
 /// How many days a token lives if nothing else is asked for.
 pub const EXPIRY_DAYS_DEFAULT: i64 = 90;
 
-/// How many days a token may live at most.
-pub const EXPIRY_DAYS_MAX: i64 = 365;
+/// How many days a token may live at most, whatever the policies say.
+pub const EXPIRY_DAYS_MAX: i64 = policy::DAYS_MAX as i64;
 
 const SECRET_BYTES: usize = 38;
 const CHECKSUM_BYTES: usize = 6;
@@ -200,6 +201,9 @@ pub enum Error {
     /// The overlap of a rotation is not one that is allowed.
     #[error(transparent)]
     Overlap(#[from] OverlapError),
+    /// A policy does not let the token be made or widened.
+    #[error(transparent)]
+    Policy(#[from] policy::Refusal),
     /// The system gave no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -230,10 +234,12 @@ pub struct CreateToken<'a> {
 ///
 /// # Errors
 ///
-/// When the account is missing or disabled, a scope is unknown, the name or the end is not allowed.
+/// When the account is missing or disabled, a scope is unknown, the name or the end is not allowed, or a policy forbids
+/// it.
 pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(Token, PlainToken), Error> {
     let scopes: Scopes = new.scopes.parse()?;
-    check_expiry(new.expires_at, Timestamp::now())?;
+    let now = Timestamp::now();
+    check_expiry(new.expires_at, now)?;
     let account = store
         .find_account(new.account)?
         .ok_or_else(|| store::Error::AccountNotFound {
@@ -242,6 +248,8 @@ pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(To
     if account.is_disabled {
         return Err(Error::AccountDisabled { name: account.name });
     }
+    let policies = Policies::load(store)?;
+    policy::check_create(&policies, &account, scopes, new.limits, new.expires_at, now)?;
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -285,17 +293,21 @@ pub struct UpdateToken<'a> {
 ///
 /// # Errors
 ///
-/// When the token is missing or dead, a scope is unknown, the name or the end is not allowed.
+/// When the token is missing or dead, a scope is unknown, the name or the end is not allowed, or a policy does not let it
+/// be widened.
 pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'_>) -> Result<Token, Error> {
-    let scopes = change
-        .scopes
-        .map(str::parse::<Scopes>)
-        .transpose()?
-        .map(|scopes| scopes.to_string());
+    let scopes = change.scopes.map(str::parse::<Scopes>).transpose()?;
     if let Some(expires_at) = change.expires_at {
         check_expiry(expires_at, Timestamp::now())?;
     }
-    require_live(store, id)?;
+    let before = require_live(store, id)?;
+    let wanted = Change {
+        scopes,
+        limits: change.limits,
+        expires_at: change.expires_at,
+    };
+    check_change(store, &before, &wanted, before.secret_made_at())?;
+    let scopes = scopes.map(|scopes| scopes.to_string());
     let change = TokenChange {
         name: change.name,
         scopes: scopes.as_deref(),
@@ -327,10 +339,26 @@ pub fn find_live(
     Ok(found.filter(|(token, _)| token.state(now) == TokenState::Active))
 }
 
-fn require_live(store: &Store, id: &TokenId) -> Result<(), Error> {
-    let token = store
-        .find_token(id)?
-        .ok_or_else(|| store::Error::TokenNotFound { id: id.clone() })?;
+/// Holds what widens a token against the policies.
+fn check_change(store: &Store, before: &Token, change: &Change<'_>, made_at: Timestamp) -> Result<(), Error> {
+    let account = store
+        .find_account(&before.account)?
+        .ok_or_else(|| store::Error::AccountNotFound {
+            name: before.account.clone(),
+        })?;
+    let policies = Policies::load(store)?;
+    Ok(policy::check_change(
+        &policies, &account, before, change, made_at,
+    )?)
+}
+
+fn require(store: &Store, id: &TokenId) -> Result<Token, Error> {
+    let token = store.find_token(id)?;
+    Ok(token.ok_or_else(|| store::Error::TokenNotFound { id: id.clone() })?)
+}
+
+fn require_live(store: &Store, id: &TokenId) -> Result<Token, Error> {
+    let token = require(store, id)?;
     if token.revoked_at.is_some() {
         return Err(store::Error::TokenRevoked { id: id.clone() }.into());
     }
@@ -340,7 +368,7 @@ fn require_live(store: &Store, id: &TokenId) -> Result<(), Error> {
             expired_at: token.expires_at,
         });
     }
-    Ok(())
+    Ok(token)
 }
 
 /// Why a text or a moment is not the end of a token.
@@ -358,7 +386,9 @@ pub enum ExpiryError {
     )]
     Shape,
     /// It is further off than [`EXPIRY_DAYS_MAX`].
-    #[error("a token lives at most 365 days: give '365d' or a date up to {latest}")]
+    #[error(
+        "a token lives at most {EXPIRY_DAYS_MAX} days: give '{EXPIRY_DAYS_MAX}d' or a date up to {latest}"
+    )]
     TooLate {
         /// The last day in UTC that is allowed.
         latest: Date,

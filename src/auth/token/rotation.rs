@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Error, PlainToken, check_expiry, require_live};
+use super::{Change, Error, PlainToken, check_change, check_expiry, require, require_live};
 use crate::store::{Actor, Store, Token, TokenId, TokenRotation};
 
 /// How many hours a secret can go on opening its token at most after it was replaced: seven days.
@@ -26,8 +26,8 @@ pub struct RotateToken {
 ///
 /// # Errors
 ///
-/// When the token is missing or revoked, it is expired and no new end is given, or the end or the overlap is not
-/// allowed.
+/// When the token is missing or revoked, it is expired and no new end is given, the end or the overlap is not allowed, or
+/// a policy forbids a later end.
 pub fn rotate(
     store: &Store,
     actor: &Actor,
@@ -39,8 +39,18 @@ pub fn rotate(
         check_overlap(overlap)?;
     }
     match options.expires_at {
-        Some(expires_at) => check_expiry(expires_at, now)?,
-        None => require_live(store, id)?,
+        Some(expires_at) => {
+            check_expiry(expires_at, now)?;
+            let wanted = Change {
+                expires_at: Some(expires_at),
+                ..Change::default()
+            };
+            // The new secret begins its life now.
+            check_change(store, &require(store, id)?, &wanted, now)?;
+        }
+        None => {
+            require_live(store, id)?;
+        }
     }
     let plain = PlainToken::generate_with_id(id)?;
     let rotation = TokenRotation {

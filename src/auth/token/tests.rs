@@ -144,6 +144,7 @@ fn an_expiry_is_days_a_day_or_a_moment() {
     let now = at("2026-11-22T10:30:00Z");
     assert_eq!(parse_expiry("90d", now), Ok(at("2027-02-20T10:30:00Z")));
     assert_eq!(parse_expiry("365d", now), Ok(at("2027-11-22T10:30:00Z")));
+    assert_eq!(parse_expiry("2036-11-19", now), Ok(at("2036-11-19T00:00:00Z")));
     assert_eq!(parse_expiry("2027-01-31", now), Ok(at("2027-01-31T00:00:00Z")));
     assert_eq!(
         parse_expiry("2027-01-31T18:00:00+02:00", now),
@@ -156,13 +157,17 @@ fn an_expiry_is_days_a_day_or_a_moment() {
 fn an_expiry_out_of_bounds_is_refused_with_the_date_that_would_do() {
     let now = at("2026-11-22T10:30:00Z");
     for text in [
-        "366d",
+        "3651d",
         "99999999999999999999d",
-        "2027-11-23",
+        "2036-11-20",
         "2099-01-01T00:00:00Z",
     ] {
         let error = parse_expiry(text, now).unwrap_err();
-        assert!(error.to_string().contains("2027-11-22"), "{text}: {error}");
+        assert_eq!(
+            error.to_string(),
+            "a token lives at most 3650 days: give '3650d' or a date up to 2036-11-19",
+            "{text}"
+        );
     }
     for text in ["0d", "2026-11-22", "2020-01-01", "2026-11-22T10:30:00Z"] {
         assert!(
@@ -415,4 +420,83 @@ proptest! {
         let _ = parse_expiry(&format!("{days}d"), now);
         let _ = expiry_in_days(days, now);
     }
+}
+
+#[test]
+fn what_is_made_or_widened_is_held_against_the_policies() {
+    use policy::Setting;
+
+    let (_directory, store) = store_with_bob();
+    let set = |name: &str, value: &str| {
+        let setting = Setting::parse(name.parse().unwrap(), value).unwrap();
+        policy::set(&store, &CLI, None, &setting).unwrap();
+    };
+    let days = |days| expiry_in_days(days, Timestamp::now()).unwrap();
+    let new = |scopes, expires_at| {
+        create(
+            &store,
+            &CLI,
+            &CreateToken {
+                account: "bob",
+                name: "x",
+                scopes,
+                expires_at,
+                limits: &TokenLimits::NONE,
+            },
+        )
+        .map(|(token, _)| token)
+    };
+    let refused = |outcome: Result<Token, Error>| match outcome.unwrap_err() {
+        Error::Policy(refusal) => refusal.to_string(),
+        error => panic!("{error}"),
+    };
+    let long = new("app_token", days(365)).unwrap();
+    assert!(
+        refused(new("app_token", days(366))).starts_with("this server lets a token live at most 365 days")
+    );
+    let short = new("vso.code", days(20)).unwrap();
+    set("max-lifetime", "30");
+    set("full-scope", "deny");
+    refused(new("vso.code", days(31)));
+    refused(new("app_token", days(30)));
+    new("vso.code", days(30)).unwrap();
+
+    let change = |token: &Token, change: UpdateToken<'_>| update(&store, &CLI, &token.id, &change);
+    let scoped = |scopes| UpdateToken {
+        scopes: Some(scopes),
+        ..UpdateToken::default()
+    };
+    let ending = |end| UpdateToken {
+        expires_at: Some(end),
+        ..UpdateToken::default()
+    };
+    refused(change(&short, scoped("app_token")));
+    change(&short, scoped("vso.code_write")).unwrap();
+    change(&short, ending(days(29))).unwrap();
+    refused(change(&short, ending(days(31))));
+    change(&long, ending(days(200))).unwrap();
+    refused(change(&long, ending(days(201))));
+    let rotated = |token: &Token, expires_at| {
+        let options = RotateToken {
+            expires_at,
+            ..RotateToken::default()
+        };
+        rotate(&store, &CLI, &token.id, &options).map(|(token, _)| token)
+    };
+    rotated(&long, None).unwrap();
+    rotated(&long, Some(days(100))).unwrap();
+    refused(rotated(&long, Some(days(101))));
+    rotated(&short, Some(days(30))).unwrap();
+    refused(rotated(&short, Some(days(31))));
+    let missing = rotated(
+        &Token {
+            id: "ZZZZZZZZ".parse().unwrap(),
+            ..short
+        },
+        Some(days(1)),
+    );
+    assert!(matches!(
+        missing,
+        Err(Error::Store(store::Error::TokenNotFound { .. }))
+    ));
 }
