@@ -10,6 +10,7 @@ mod alternate;
 pub mod args;
 mod audit;
 mod completions;
+mod limits;
 pub mod output;
 mod password;
 mod policy;

@@ -132,6 +132,7 @@ impl From<token::Error> for CliError {
         match error {
             token::Error::Store(error) => error.into(),
             token::Error::Expiry(error) => error.into(),
+            token::Error::Limit(error) => error.into(),
             token::Error::Overlap(error) => error.into(),
             token::Error::Scope(error) => error.into(),
             token::Error::AccountDisabled { ref name } => {
@@ -315,9 +316,17 @@ impl Console {
     ///
     /// As [`Console::print`].
     pub fn print_json(&mut self, value: &Value) -> Result<(), CliError> {
-        let text =
-            serde_json::to_string_pretty(value).map_err(|error| CliError::failure(error.to_string()))?;
-        self.print(&escape_json(&text))
+        self.write_json(value).map_err(CliError::from)
+    }
+
+    /// Prints JSON as a result that must not get lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Console::write`].
+    pub fn write_json(&mut self, value: &Value) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(value)?;
+        self.write(&escape_json(&text))
     }
 
     /// Prints JSON as a result on a line of its own.
@@ -369,7 +378,7 @@ pub fn confirm(
         return Ok(());
     }
     let name = names.first().copied().unwrap_or_default();
-    Err(CliError::failure("that is not its name: nothing was deleted")
+    Err(CliError::failure("that is not its name: nothing was done")
         .hint(format!("type '{name}', or add --yes")))
 }
 

@@ -1,3 +1,5 @@
+mod token;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -1,15 +1,17 @@
 //! `patgate token`: personal access tokens.
 
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::CommonArgs;
-use super::output::{CliError, Console, Table, minute};
+use super::limits::{self, LimitArgs};
+use super::output::{CliError, Console, Table, confirm, minute};
 use super::token_rule;
 use crate::auth::scope::{self, Need, Operation};
 use crate::auth::token::{self, CreateToken, PlainToken, RotateToken, UpdateToken};
-use crate::store::{Actor, RevokeReason, Store, Token, TokenId, TokenIdError, TokenLimits};
+use crate::store::{self, Actor, RevokeReason, Store, Token, TokenId, TokenIdError, TokenLimits, TokenState};
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]
@@ -20,6 +22,8 @@ Examples:
   patgate token create --user alice --name laptop --scope vso.code_write
   patgate token create --user ci --name nightly --scope 'vso.code vso.build' --expires 2027-01-31
   patgate token create --user ci --name nightly --scope vso.code > token.txt
+  patgate token create --user ci --name release --scope vso.code_write \\
+      --repo Fabrikam/Web --ref 'refs/heads/release/*' 'refs/tags/*' --network 10.0.0.0/8
 
 'patgate token scopes' lists the scopes. vso.code fetches, vso.code_write pushes as well.")]
     Create {
@@ -36,12 +40,30 @@ Examples:
         /// otherwise.
         #[arg(long, value_name = "90d|2027-01-31", default_value = "90d")]
         expires: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// Print JSON, with the token in it.
+        #[arg(long)]
+        json: bool,
     },
-    /// List tokens, without their secrets.
+    /// List tokens, without their secrets; all of them, unless told otherwise.
+    #[command(group = clap::ArgGroup::new("states").args(["active", "expired", "revoked", "all"]))]
     List {
         /// Only those of this account.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
+        /// Only those that open something.
+        #[arg(long)]
+        active: bool,
+        /// Only those that have come to their end.
+        #[arg(long)]
+        expired: bool,
+        /// Only those that were revoked.
+        #[arg(long)]
+        revoked: bool,
+        /// Whatever their state, which is the default.
+        #[arg(long)]
+        all: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -57,11 +79,17 @@ Examples:
     },
     /// Change a live token; it stays the same text, and the change holds from the next request on.
     #[command(
-        group = clap::ArgGroup::new("change").args(["name", "scope", "expires"]).required(true).multiple(true),
+        group = clap::ArgGroup::new("change")
+            .args(["name", "scope", "expires", "repo", "refs", "network", "no_limits"]).required(true).multiple(true),
         after_help = "\
 Examples:
   patgate token update AbCd1234 --scope 'vso.work vso.code_write'
-  patgate token update AbCd1234 --expires 180d")]
+  patgate token update AbCd1234 --expires 180d
+  patgate token update AbCd1234 --repo Fabrikam/Web Fabrikam/Docs
+  patgate token update AbCd1234 --no-limits --network 10.0.0.0/8
+
+Each of --scope, --repo, --ref and --network replaces what the token had of that kind; what is not named stays.
+--no-limits takes away all limits first, so that only those of the same command are left.")]
     Update {
         /// Its id.
         #[arg(value_parser = token_id)]
@@ -76,6 +104,14 @@ Examples:
         /// otherwise.
         #[arg(long, value_name = "90d|2027-01-31")]
         expires: Option<String>,
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// Take away all limits that this command does not give.
+        #[arg(long, help_heading = "Limits")]
+        no_limits: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Give a token a new secret and print it on stdout; id, name, scopes and limits stay.
     #[command(after_help = "\
@@ -95,12 +131,35 @@ have it: give an overlap where something still runs with the old one.")]
         /// How long the old secret opens the token, too; at most 7 days.
         #[arg(long, value_name = "2h|1d")]
         overlap: Option<String>,
+        /// Print JSON, with the token in it.
+        #[arg(long)]
+        json: bool,
     },
-    /// Revoke a token for good.
+    /// Revoke a token for good, or all tokens of an account.
+    #[command(after_help = "\
+Examples:
+  patgate token revoke AbCd1234
+  patgate token revoke AbCd1234 --because leaked
+  patgate token revoke --all --user alice")]
     Revoke {
         /// Its id.
-        #[arg(value_parser = token_id)]
-        id: TokenId,
+        #[arg(value_parser = token_id, required_unless_present = "all")]
+        id: Option<TokenId>,
+        /// All tokens of the account that --user names.
+        #[arg(long, requires = "user", conflicts_with = "id")]
+        all: bool,
+        /// Whose tokens.
+        #[arg(long, value_name = "NAME", requires = "all")]
+        user: Option<String>,
+        /// What its holder is told, and the audit trail keeps.
+        #[arg(long, value_name = "REASON", default_value = "administrator", value_parser = revoke_reason())]
+        because: RevokeReason,
+        /// Do not ask before all are revoked.
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Revoke many tokens at once, by scope and age.
     #[command(subcommand, arg_required_else_help = true)]
@@ -122,6 +181,15 @@ pub(super) fn token_id(text: &str) -> Result<TokenId, TokenIdError> {
     }
 }
 
+/// The reasons that a person can give; that a secret was used again, only the server notices.
+fn revoke_reason() -> impl TypedValueParser<Value = RevokeReason> {
+    let words = RevokeReason::ALL
+        .into_iter()
+        .filter(|reason| *reason != RevokeReason::Reused)
+        .map(RevokeReason::as_str);
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<RevokeReason>())
+}
+
 pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Console) -> Result<(), CliError> {
     let actor = Actor::CommandLine;
     let moment = |text: &str| token::parse_expiry(text, Timestamp::now());
@@ -131,52 +199,100 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             name,
             scope,
             expires,
+            limits,
+            json,
         } => {
             let expires_at = moment(&expires)?;
+            let limits = limits.parse()?.into_limits();
             let store = common.open_store()?;
             let new = CreateToken {
                 account: &user,
                 name: &name,
                 scopes: &scope.join(" "),
                 expires_at,
-                limits: &TokenLimits::NONE,
+                limits: &limits,
             };
             let (token, plain) = token::create(&store, &actor, &new)?;
-            print_once(&token, &plain, console)?;
-            warn_without_rights(&store, &token, console)
+            print_once(&token, &plain, json, console)?;
+            warn_without_rights(&store, &token, console)?;
+            limits::warn_about_missing(&limits.paths, common, console)
         }
-        TokenCommand::List { user, json } => list(user.as_deref(), json, common, console),
+        TokenCommand::List {
+            user,
+            active,
+            expired,
+            revoked,
+            all: _,
+            json,
+        } => {
+            let states = [
+                (active, TokenState::Active),
+                (expired, TokenState::Expired),
+                (revoked, TokenState::Revoked),
+            ];
+            let only = states.into_iter().find(|(is_asked, _)| *is_asked);
+            list(
+                user.as_deref(),
+                only.map(|(_, state)| state),
+                json,
+                common,
+                console,
+            )
+        }
         TokenCommand::Show { id, json } => show(&id, json, common, console),
         TokenCommand::Update {
             id,
             name,
             scope,
             expires,
+            limits,
+            no_limits,
+            json,
         } => {
             let expires_at = expires.as_deref().map(moment).transpose()?;
             let scopes = (!scope.is_empty()).then(|| scope.join(" "));
+            let limits = limits.parse()?;
+            let none = TokenLimits::NONE;
             let change = UpdateToken {
                 name: name.as_deref(),
                 scopes: scopes.as_deref(),
                 expires_at,
-                limits: None,
+                limits: no_limits.then_some(&none),
+                paths: limits.paths.as_deref(),
+                refs: limits.refs.as_deref(),
+                networks: limits.networks.as_deref(),
             };
             let token = token::update(&common.open_store()?, &actor, &id, &change)?;
-            console.note(&describe(&token));
-            Ok(())
+            if json {
+                console.print_json(&to_json(&token))?;
+            } else {
+                console.note(&describe(&token));
+            }
+            limits::warn_about_missing(limits.paths.as_deref().unwrap_or_default(), common, console)
         }
-        TokenCommand::Rotate { id, expires, overlap } => {
+        TokenCommand::Rotate {
+            id,
+            expires,
+            overlap,
+            json,
+        } => {
             let options = RotateToken {
                 expires_at: expires.as_deref().map(moment).transpose()?,
                 overlap: overlap.as_deref().map(token::parse_overlap).transpose()?,
             };
             let (token, plain) = token::rotate(&common.open_store()?, &actor, &id, &options)?;
-            print_once(&token, &plain, console)
+            print_once(&token, &plain, json, console)
         }
-        TokenCommand::Revoke { id } => {
-            let token = common
-                .open_store()?
-                .revoke_token(&actor, &id, RevokeReason::Administrator)?;
+        TokenCommand::Revoke {
+            id: Some(id),
+            because,
+            json,
+            ..
+        } => {
+            let token = common.open_store()?.revoke_token(&actor, &id, because)?;
+            if json {
+                return console.print_json(&to_json(&token));
+            }
             console.note(&format!(
                 "the token '{}' ({}) of '{}' is revoked",
                 token.name, token.id, token.account
@@ -184,14 +300,66 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             Ok(())
         }
         TokenCommand::Rule(command) => token_rule::run(command, common, console),
+        TokenCommand::Revoke {
+            id: None,
+            user,
+            because,
+            yes,
+            json,
+            ..
+        } => {
+            let user = user.ok_or_else(|| CliError::usage("give the id of a token, or --all --user NAME"))?;
+            revoke_all(&user, because, yes, json, common, console)
+        }
         TokenCommand::Scopes { json } => scopes(json, console),
     }
 }
 
+fn revoke_all(
+    user: &str,
+    because: RevokeReason,
+    is_certain: bool,
+    as_json: bool,
+    common: &CommonArgs,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let store = common.open_store()?;
+    if !is_certain {
+        let tokens = store.tokens(Some(user))?;
+        let count = tokens.iter().filter(|token| token.revoked_at.is_none()).count();
+        let warning = format!("This revokes all tokens of '{user}' for good: {count}.");
+        confirm(&warning, &[user], &mut std::io::stdin().lock(), console)?;
+    }
+    let revoked = store.revoke_tokens_of(&Actor::CommandLine, user, because)?;
+    if as_json {
+        return console.print_json(&revoked.iter().map(to_json).collect::<Value>());
+    }
+    console.note(&match revoked.len() {
+        0 => format!("'{user}' has no tokens that are not revoked"),
+        1 => format!("1 token of '{user}' is revoked"),
+        count => format!("{count} tokens of '{user}' are revoked"),
+    });
+    Ok(())
+}
+
 /// Prints the token on stdout and what to know about it on stderr. A token that nobody could read is reported, because
 /// it lives.
-fn print_once(token: &Token, plain: &PlainToken, console: &mut Console) -> Result<(), CliError> {
-    console.write(plain.expose()).map_err(|error| {
+fn print_once(
+    token: &Token,
+    plain: &PlainToken,
+    as_json: bool,
+    console: &mut Console,
+) -> Result<(), CliError> {
+    let printed = if as_json {
+        let mut value = to_json(token);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("token".to_owned(), json!(plain.expose()));
+        }
+        console.write_json(&value)
+    } else {
+        console.write(plain.expose())
+    };
+    printed.map_err(|error| {
         CliError::failure(format!("cannot print the token '{}': {error}", token.id)).hint(format!(
             "get a new secret for it with 'patgate token rotate {0}', or end it with 'patgate token revoke {0}'",
             token.id
@@ -203,14 +371,18 @@ fn print_once(token: &Token, plain: &PlainToken, console: &mut Console) -> Resul
 }
 
 fn describe(token: &Token) -> String {
-    format!(
+    let mut text = format!(
         "token '{}' ({}) of '{}', scopes: {}, expires {}",
         token.name,
         token.id,
         token.account,
         token.scopes,
         minute(token.expires_at)
-    )
+    );
+    if !token.limits.is_empty() {
+        text.push_str(&format!(", limited to: {}", limits::describe(&token.limits)));
+    }
+    text
 }
 
 /// A new token whose owner may see nothing answers 404 everywhere, which is hard to explain.
@@ -229,56 +401,108 @@ fn warn_without_rights(store: &Store, token: &Token, console: &mut Console) -> R
 
 fn list(
     user: Option<&str>,
+    only: Option<TokenState>,
     as_json: bool,
     common: &CommonArgs,
     console: &mut Console,
 ) -> Result<(), CliError> {
-    let tokens = common.open_store()?.tokens(user)?;
+    let mut tokens = common.open_store()?.tokens(user)?;
+    if let Some(only) = only {
+        let now = Timestamp::now();
+        tokens.retain(|token| token.state(now) == only);
+    }
     if as_json {
         return console.print_json(&tokens.iter().map(to_json).collect::<Value>());
     }
-    let mut table = Table::new(&["ID", "USER", "NAME", "SCOPES", "STATE", "EXPIRES", "LAST USED"]);
+    let mut table = Table::new(&[
+        "ID",
+        "USER",
+        "NAME",
+        "SCOPES",
+        "LIMITS",
+        "STATE",
+        "EXPIRES",
+        "LAST USED",
+    ]);
     for token in tokens {
-        let state = state(&token).to_owned();
+        let (limits, state) = (limits::kinds(&token.limits), state(&token));
         table.row([
             token.id.to_string(),
             token.account,
             token.name,
             token.scopes,
+            limits,
             state,
             minute(token.expires_at),
             token.last_used_at.map_or_else(|| "never".to_owned(), minute),
         ]);
     }
-    console.print_table(
-        &table,
-        "there are no tokens: make one with 'patgate token create'",
-    )
+    let nothing = match only {
+        None => "there are no tokens: make one with 'patgate token create'".to_owned(),
+        Some(state) => format!("there are no {} tokens", state.as_str()),
+    };
+    console.print_table(&table, &nothing)
 }
 
 fn show(id: &TokenId, as_json: bool, common: &CommonArgs, console: &mut Console) -> Result<(), CliError> {
-    let found = common.open_store()?.find_token(id)?;
-    let token = found.ok_or_else(|| crate::store::Error::TokenNotFound { id: id.clone() })?;
+    let store = common.open_store()?;
+    let token = store
+        .find_token(id)?
+        .ok_or_else(|| store::Error::TokenNotFound { id: id.clone() })?;
+    let addresses = store.token_addresses(id)?;
     if as_json {
-        return console.print_json(&to_json(&token));
+        let mut value = to_json(&token);
+        if let Some(fields) = value.as_object_mut() {
+            let addresses = addresses.iter().map(|one| {
+                json!({
+                    "address": one.address.to_string(),
+                    "last_used_at": one.last_used_at.to_string(),
+                })
+            });
+            fields.insert("addresses".to_owned(), addresses.collect());
+        }
+        return console.print_json(&value);
     }
     let mut table = Table::new(&["ID", token.id.as_str()]);
     let mut row = |title: &str, value: String| table.row([title.to_owned(), value]);
     row("USER", token.account.clone());
     row("NAME", token.name.clone());
     row("SCOPES", token.scopes.clone());
-    row("STATE", state(&token).to_owned());
+    row("STATE", state(&token));
     row("CREATED", minute(token.created_at));
+    if let Some(at) = token.rotated_at {
+        row("ROTATED", minute(at));
+    }
     row("EXPIRES", minute(token.expires_at));
     if let Some(at) = token.revoked_at {
-        row("REVOKED", minute(at));
+        let because = token.revoked_because.map(RevokeReason::explanation);
+        row(
+            "REVOKED",
+            format!("{} {}", minute(at), because.unwrap_or_default())
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    for (title, entries) in [
+        ("ONLY IN", limits::strings(&token.limits.paths)),
+        ("ONLY TO", limits::strings(&token.limits.refs)),
+        ("ONLY FROM", limits::strings(&token.limits.networks)),
+    ] {
+        for entry in entries {
+            row(title, entry);
+        }
     }
     row(
         "LAST USED",
         token.last_used_at.map_or_else(|| "never".to_owned(), minute),
     );
-    if let Some(address) = token.last_used_from {
-        row("FROM", address.to_string());
+    for (title, value) in [("FOR", &token.last_used_for), ("WITH", &token.last_used_with)] {
+        if let Some(value) = value {
+            row(title, value.clone());
+        }
+    }
+    for one in addresses {
+        row("FROM", format!("{} at {}", one.address, minute(one.last_used_at)));
     }
     console.print(&table.to_string())
 }
@@ -342,13 +566,12 @@ fn scopes(as_json: bool, console: &mut Console) -> Result<(), CliError> {
     ))
 }
 
-fn state(token: &Token) -> &'static str {
-    if token.revoked_at.is_some() {
-        "revoked"
-    } else if token.expires_at <= Timestamp::now() {
-        "expired"
-    } else {
-        "active"
+/// `active`, `expired`, `revoked` or, with its reason, `revoked (leaked)`.
+fn state(token: &Token) -> String {
+    let state = token.state(Timestamp::now()).as_str();
+    match token.revoked_because {
+        Some(because) => format!("{state} ({because})"),
+        None => state.to_owned(),
     }
 }
 
@@ -358,11 +581,16 @@ fn to_json(token: &Token) -> Value {
         "user": token.account,
         "name": token.name,
         "scopes": token.scopes.split_ascii_whitespace().collect::<Vec<_>>(),
-        "state": state(token),
+        "limits": token.limits.to_json(),
+        "state": token.state(Timestamp::now()).as_str(),
         "created_at": token.created_at.to_string(),
+        "rotated_at": token.rotated_at.map(|at| at.to_string()),
         "expires_at": token.expires_at.to_string(),
         "revoked_at": token.revoked_at.map(|at| at.to_string()),
+        "revoked_because": token.revoked_because.map(RevokeReason::as_str),
         "last_used_at": token.last_used_at.map(|at| at.to_string()),
         "last_used_from": token.last_used_from.map(|address| address.to_string()),
+        "last_used_with": token.last_used_with,
+        "last_used_for": token.last_used_for,
     })
 }

@@ -498,8 +498,8 @@ impl Store {
         }
     }
 
-    /// Moves the rights on one repository to its new name. Rights that were on the new name are dropped: they were
-    /// given for another repository.
+    /// Moves the rights on one repository, and limits of tokens that name it, to its new name. Rights that were on the
+    /// new name are dropped: they were given for another repository.
     ///
     /// # Errors
     ///
@@ -510,7 +510,8 @@ impl Store {
         }
     }
 
-    /// Removes all rights on one repository, so that a later one of the same name does not inherit them.
+    /// Removes all rights on one repository, so that a later one of the same name does not inherit them. Limits of tokens
+    /// that name it stay, or the tokens would open more than before.
     ///
     /// # Errors
     ///

@@ -4,10 +4,12 @@
 //! is 56 characters, since GNU `base64` breaks the line of `:TOKEN` after 57 bytes and git then sends half a header.
 //! The checksum lets a mistyped or made-up token be refused without a look-up, and a scanner of leaked files be sure.
 
+mod limits;
 mod rotation;
 
 use std::fmt;
 
+use ipnet::IpNet;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -16,10 +18,12 @@ use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
+pub use limits::{LimitError, LimitField, check_limits, parse_networks, parse_paths, parse_refs};
 pub use rotation::{OVERLAP_HOURS_MAX, OverlapError, RotateToken, parse_overlap, rotate};
 
 use super::policy::{self, Change, Policies};
 use super::scope::{ScopeError, Scopes};
+use crate::names::{AccessPath, RefPattern};
 use crate::store::{
     self, Account, Actor, NewToken, Store, TOKEN_ID_BYTES, Token, TokenChange, TokenHash, TokenId,
     TokenLimits, TokenState,
@@ -198,6 +202,9 @@ pub enum Error {
     /// The end is not a moment that is allowed.
     #[error(transparent)]
     Expiry(#[from] ExpiryError),
+    /// A limit makes no sense.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The overlap of a rotation is not one that is allowed.
     #[error(transparent)]
     Overlap(#[from] OverlapError),
@@ -234,12 +241,13 @@ pub struct CreateToken<'a> {
 ///
 /// # Errors
 ///
-/// When the account is missing or disabled, a scope is unknown, the name or the end is not allowed, or a policy forbids
+/// When the account is missing or disabled, a scope is unknown, the name, the end or a limit is not allowed, or a policy forbids
 /// it.
 pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(Token, PlainToken), Error> {
     let scopes: Scopes = new.scopes.parse()?;
     let now = Timestamp::now();
     check_expiry(new.expires_at, now)?;
+    check_limits(new.limits)?;
     let account = store
         .find_account(new.account)?
         .ok_or_else(|| store::Error::AccountNotFound {
@@ -287,13 +295,39 @@ pub struct UpdateToken<'a> {
     pub expires_at: Option<Timestamp>,
     /// New limits, which replace the old ones.
     pub limits: Option<&'a TokenLimits>,
+    /// New paths to be limited to, which replace those of `limits` or the old ones.
+    pub paths: Option<&'a [AccessPath]>,
+    /// New refs to be limited to, likewise.
+    pub refs: Option<&'a [RefPattern]>,
+    /// New networks to be limited to, likewise.
+    pub networks: Option<&'a [IpNet]>,
+}
+
+impl UpdateToken<'_> {
+    /// The limits that the token has afterwards; None if they stay.
+    fn limits_after(&self, before: &TokenLimits) -> Option<TokenLimits> {
+        let is_changed =
+            self.limits.is_some() || self.paths.is_some() || self.refs.is_some() || self.networks.is_some();
+        is_changed.then(|| {
+            let TokenLimits {
+                paths,
+                refs,
+                networks,
+            } = self.limits.unwrap_or(before).clone();
+            TokenLimits {
+                paths: self.paths.map_or(paths, <[_]>::to_vec),
+                refs: self.refs.map_or(refs, <[_]>::to_vec),
+                networks: self.networks.map_or(networks, <[_]>::to_vec),
+            }
+        })
+    }
 }
 
 /// Changes a token that is neither revoked nor expired. The change holds from the next request on.
 ///
 /// # Errors
 ///
-/// When the token is missing or dead, a scope is unknown, the name or the end is not allowed, or a policy does not let it
+/// When the token is missing or dead, a scope is unknown, the name, the end or a limit is not allowed, or a policy does not let it
 /// be widened.
 pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'_>) -> Result<Token, Error> {
     let scopes = change.scopes.map(str::parse::<Scopes>).transpose()?;
@@ -301,9 +335,13 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
         check_expiry(expires_at, Timestamp::now())?;
     }
     let before = require_live(store, id)?;
+    let limits = change.limits_after(&before.limits);
+    if let Some(limits) = &limits {
+        check_limits(limits)?;
+    }
     let wanted = Change {
         scopes,
-        limits: change.limits,
+        limits: limits.as_ref(),
         expires_at: change.expires_at,
     };
     check_change(store, &before, &wanted, before.secret_made_at())?;
@@ -313,6 +351,9 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
         scopes: scopes.as_deref(),
         expires_at: change.expires_at,
         limits: change.limits,
+        paths: change.paths,
+        refs: change.refs,
+        networks: change.networks,
     };
     Ok(store.update_token(actor, id, &change)?)
 }
@@ -375,7 +416,7 @@ fn require_live(store: &Store, id: &TokenId) -> Result<Token, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExpiryError {
     /// It lies behind us.
-    #[error("the token would have expired already: give a date after {today}")]
+    #[error("the expiry has passed already: give a date after {today}")]
     Past {
         /// The present day in UTC.
         today: Date,

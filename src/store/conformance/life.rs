@@ -321,3 +321,83 @@ fn a_use_of_a_token_that_is_gone_keeps_no_other_from_being_noted() {
     f.store.delete_account(&CLI, "bob").unwrap();
     assert!(f.store.token_addresses(&made.id).unwrap().is_empty());
 }
+
+fn limited(paths: &[&str]) -> TokenLimits {
+    TokenLimits {
+        paths: paths.iter().map(|path| access_path(path)).collect(),
+        ..TokenLimits::NONE
+    }
+}
+
+#[test]
+fn limits_are_replaced_one_list_at_a_time() {
+    let f = fixture();
+    let id = f.token(&f.account("bob"), "AAAAAAAA").id;
+    let networks = ["10.0.0.0/8".parse().unwrap()];
+    let (one, two) = ([access_path("C")], [access_path("D"), access_path("E/P")]);
+    let change = |change: TokenChange<'_>| f.store.update_token(&CLI, &id, &change).unwrap().limits;
+    let after = change(TokenChange {
+        paths: Some(&one),
+        networks: Some(&networks),
+        ..TokenChange::default()
+    });
+    assert_eq!((after.paths.as_slice(), after.networks.len()), (&one[..], 1));
+    let after = change(TokenChange {
+        paths: Some(&two),
+        ..TokenChange::default()
+    });
+    assert_eq!((after.paths.as_slice(), after.networks.len()), (&two[..], 1));
+    let after = change(TokenChange {
+        limits: Some(&TokenLimits::NONE),
+        paths: Some(&one),
+        ..TokenChange::default()
+    });
+    assert_eq!(after, limited(&["C"]));
+    assert_eq!(
+        f.event().details["limits"]["to"],
+        json!({ "paths": ["C"], "refs": [], "networks": [] })
+    );
+}
+
+#[test]
+fn limits_follow_a_renamed_repository_and_stay_with_a_deleted_one() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let make = |id: &str, paths: &[&str]| {
+        let id = f.token(&bob, id).id;
+        let limits = limited(paths);
+        let change = TokenChange {
+            limits: Some(&limits),
+            ..TokenChange::default()
+        };
+        f.store.update_token(&CLI, &id, &change).unwrap();
+        id
+    };
+    let exact = make("AAAAAAAA", &["c/p/old", "D"]);
+    let wider = make("BBBBBBBB", &["C/P"]);
+    let new = make("CCCCCCCC", &["C/P/New"]);
+    let both = make("DDDDDDDD", &["C/P/Old", "C/P/New"]);
+    let free = f.token(&bob, "EEEEEEEE").id;
+    let before = f.store.generation().unwrap();
+    f.store
+        .rename_access(&CLI, &repo("C/P/Old"), &repo("C/P/New"))
+        .unwrap();
+    assert_eq!(f.event().details["limited_tokens"], 2);
+    assert_ne!(f.store.generation().unwrap(), before, "the gate hears of it");
+    let limits = |id: &TokenId| f.store.find_token(id).unwrap().unwrap().limits;
+    assert_eq!(limits(&exact), limited(&["D", "C/P/New"]));
+    assert_eq!(limits(&wider), limited(&["C/P"]));
+    assert_eq!(limits(&new), limited(&["C/P/New"]));
+    assert_eq!(limits(&both), limited(&["C/P/New"]));
+    assert!(limits(&free).is_empty());
+    f.store
+        .rename_access(&CLI, &repo("c/p/new"), &repo("C/P/NEW"))
+        .unwrap();
+    assert_eq!(limits(&new), limited(&["C/P/NEW"]), "the spelling, too");
+    f.store.delete_access(&CLI, &repo("C/P/NEW")).unwrap();
+    assert_eq!(
+        limits(&new),
+        limited(&["C/P/NEW"]),
+        "a limit never turns into none"
+    );
+}

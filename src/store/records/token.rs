@@ -143,6 +143,17 @@ impl TokenLimits {
         })
     }
 
+    /// Gives the limit that names the repository `from` its new name; tells whether there is one.
+    pub(in crate::store) fn rename(&mut self, from: &RepoPath, to: &RepoPath) -> bool {
+        let (old, new) = (from.key(), to.key());
+        if !self.paths.iter().any(|path| path.key() == old) {
+            return false;
+        }
+        self.paths.retain(|path| path.key() != old && path.key() != new);
+        self.paths.push(AccessPath::Repository(to.clone()));
+        true
+    }
+
     /// Reads what [`TokenLimits::to_json`] wrote; None if anything of it cannot be read, because half of the limits
     /// would be none.
     pub(in crate::store) fn from_json(text: &str) -> Option<TokenLimits> {
@@ -369,6 +380,24 @@ pub struct TokenChange<'a> {
     pub expires_at: Option<Timestamp>,
     /// New limits, which replace the old ones.
     pub limits: Option<&'a TokenLimits>,
+    /// New paths to be limited to, which replace those of `limits` or the old ones.
+    pub paths: Option<&'a [AccessPath]>,
+    /// New refs to be limited to, likewise.
+    pub refs: Option<&'a [RefPattern]>,
+    /// New networks to be limited to, likewise.
+    pub networks: Option<&'a [IpNet]>,
+}
+
+impl TokenChange<'_> {
+    /// The limits that a token gets by this change if it has `before`.
+    pub(in crate::store) fn limits_after(&self, before: &TokenLimits) -> TokenLimits {
+        let limits = self.limits.unwrap_or(before);
+        TokenLimits {
+            paths: self.paths.unwrap_or(&limits.paths).to_vec(),
+            refs: self.refs.unwrap_or(&limits.refs).to_vec(),
+            networks: self.networks.unwrap_or(&limits.networks).to_vec(),
+        }
+    }
 }
 
 /// One use of a token.

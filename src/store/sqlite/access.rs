@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::{Sqlite, accounts, audit};
+use super::{Sqlite, accounts, audit, tokens};
 use crate::names::{AccessPath, RepoPath};
 use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role};
 
@@ -137,7 +137,13 @@ impl Sqlite {
                 "UPDATE access SET path_key = ?2, path = ?3 WHERE path_key = ?1",
                 params![from.key(), to.key(), to.to_string()],
             )?;
-            let details = json!({ "to": to.to_string(), "rights": moved, "rights_dropped": dropped });
+            let limited = tokens::rename_in_limits(transaction, from, to)?;
+            let details = json!({
+                "to": to.to_string(),
+                "rights": moved,
+                "rights_dropped": dropped,
+                "limited_tokens": limited,
+            });
             audit::record(
                 transaction,
                 actor,

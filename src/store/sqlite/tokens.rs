@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use serde_json::{Map, Value, json};
 
 use super::{Sqlite, accounts, audit, now, time};
+use crate::names::RepoPath;
 use crate::store::{
     Account, AccountId, Actor, AuditAction, Error, NewToken, RetiredSecret, RevokeReason,
     TOKEN_ADDRESSES_COUNT, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenLimits, TokenRotation,
@@ -36,10 +37,7 @@ fn from_row(row: &Row<'_>) -> Result<Token, Error> {
         scopes: row.get(3)?,
         created_at: time(row.get(4)?)?,
         expires_at: time(row.get(5)?)?,
-        limits: match row.get::<_, Option<String>>(6)? {
-            None => TokenLimits::default(),
-            Some(json) => TokenLimits::from_json(&json).ok_or(Error::Corrupt("the limits of a token"))?,
-        },
+        limits: read_limits(row.get(6)?)?,
         rotated_at: optional_time(7)?,
         revoked_at: optional_time(8)?,
         revoked_because: row
@@ -68,6 +66,13 @@ fn require_unrevoked(connection: &Connection, id: &TokenId) -> Result<Token, Err
         return Err(Error::TokenRevoked { id: id.clone() });
     }
     Ok(token)
+}
+
+fn read_limits(column: Option<String>) -> Result<TokenLimits, Error> {
+    match column {
+        None => Ok(TokenLimits::NONE),
+        Some(json) => TokenLimits::from_json(&json).ok_or(Error::Corrupt("the limits of a token")),
+    }
 }
 
 fn limits_column(limits: &TokenLimits) -> Option<String> {
@@ -177,7 +182,7 @@ impl Sqlite {
         }
         self.write(|transaction| {
             let before = require_unrevoked(transaction, id)?;
-            let after = apply(transaction, id, change)?;
+            let after = apply(transaction, &before, change)?;
             audit::record(
                 transaction,
                 actor,
@@ -216,7 +221,7 @@ impl Sqlite {
                     params![id.as_str(), rotation.hash.as_bytes().as_slice(), now],
                 )
                 .map_err(|error| taken(error, id))?;
-            let after = apply(transaction, id, &change)?;
+            let after = apply(transaction, &before, &change)?;
             let mut details = differences(&before, &after);
             if let Some(until) = valid_until
                 && let Some(details) = details.as_object_mut()
@@ -367,20 +372,46 @@ fn list(connection: &Connection, account: Option<AccountId>) -> Result<Vec<Token
 }
 
 /// Makes a change and returns the token as it is then.
-fn apply(transaction: &Transaction<'_>, id: &TokenId, change: &TokenChange<'_>) -> Result<Token, Error> {
+fn apply(transaction: &Transaction<'_>, before: &Token, change: &TokenChange<'_>) -> Result<Token, Error> {
     transaction.execute(
         "UPDATE tokens SET name = ifnull(?2, name), scopes = ifnull(?3, scopes), \
-         expires_at = ifnull(?4, expires_at), limits = iif(?5, ?6, limits) WHERE id = ?1",
+         expires_at = ifnull(?4, expires_at), limits = ?5 WHERE id = ?1",
         params![
-            id.as_str(),
+            before.id.as_str(),
             change.name,
             change.scopes,
             change.expires_at.map(Timestamp::as_second),
-            change.limits.is_some(),
-            change.limits.and_then(limits_column)
+            limits_column(&change.limits_after(&before.limits))
         ],
     )?;
-    require_unrevoked(transaction, id)
+    require_unrevoked(transaction, &before.id)
+}
+
+/// Lets limits follow a repository to its new name, and returns how many tokens had one that names it.
+///
+/// Limits that name the new one stay: they cannot be dropped without opening more, and give no right by themselves.
+pub(super) fn rename_in_limits(
+    transaction: &Transaction<'_>,
+    from: &RepoPath,
+    to: &RepoPath,
+) -> Result<usize, Error> {
+    let mut limited: Vec<(String, TokenLimits)> = Vec::new();
+    {
+        let mut statement =
+            transaction.prepare_cached("SELECT id, limits FROM tokens WHERE limits IS NOT NULL")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let mut limits = read_limits(Some(row.get(1)?))?;
+            if limits.rename(from, to) {
+                limited.push((row.get(0)?, limits));
+            }
+        }
+    }
+    let mut statement = transaction.prepare_cached("UPDATE tokens SET limits = ?2 WHERE id = ?1")?;
+    for (id, limits) in &limited {
+        statement.execute(params![id, limits_column(limits)])?;
+    }
+    Ok(limited.len())
 }
 
 /// Moves the present digest of a token among the retired ones, valid until `valid_until` if that is given, and ends the
