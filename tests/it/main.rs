@@ -18,6 +18,7 @@ mod repositories;
 mod requests;
 mod scenarios;
 mod story;
+mod token_life;
 mod urls;
 
 /// A file that nobody names here is never compiled, and its tests never run.

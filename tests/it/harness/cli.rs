@@ -128,6 +128,21 @@ impl Patgate {
         self.keep(&self.ok(&args))
     }
 
+    /// Makes a token with further flags.
+    #[track_caller]
+    pub fn token_with(&self, user: &str, scope: &str, flags: &[&str]) -> Token {
+        let args = [
+            "token", "create", "--user", user, "--name", "test", "--scope", scope,
+        ];
+        self.keep(&self.ok(&[&args, flags].concat()))
+    }
+
+    /// Gives a token a new secret.
+    #[track_caller]
+    pub fn rotate(&self, token: &Token, flags: &[&str]) -> Token {
+        self.keep(&self.ok(&[&["token", "rotate", &token.id], flags].concat()))
+    }
+
     /// Remembers a token that a command printed.
     #[track_caller]
     pub fn keep(&self, text: &str) -> Token {
@@ -147,15 +162,25 @@ impl Patgate {
 
     /// Lets a token expire, as time would: the database says that it ended at 2001-09-09T01:46:40Z.
     pub fn expire(&self, token: &Token) {
+        let changed = self.change(token, "UPDATE tokens SET expires_at = 1000000000 WHERE id = ?1");
+        assert_eq!(changed, 1, "the token {} must be there", token.id);
+    }
+
+    /// Lets the overlaps of a token run out, as time would.
+    pub fn end_overlaps(&self, token: &Token) {
+        let changed = self.change(
+            token,
+            "UPDATE retired_hashes SET valid_until = 1000000000, promised_until = 1000000000 \
+             WHERE token_id = ?1 AND promised_until IS NOT NULL",
+        );
+        assert!(changed > 0, "an overlap of the token {} must be there", token.id);
+    }
+
+    fn change(&self, token: &Token, statement: &str) -> usize {
         let db = rusqlite::Connection::open(self.data.join("patgate.db")).expect("the database opens");
         db.busy_timeout(std::time::Duration::from_secs(10))
             .expect("a busy timeout");
-        let changed = db
-            .execute(
-                "UPDATE tokens SET expires_at = 1000000000 WHERE id = ?1",
-                [&token.id],
-            )
-            .expect("a token can be changed");
-        assert_eq!(changed, 1, "the token {} must be there", token.id);
+        db.execute(statement, [&token.id])
+            .expect("a token can be changed")
     }
 }
