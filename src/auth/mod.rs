@@ -13,6 +13,7 @@ pub mod clock;
 pub mod credential;
 mod gate;
 mod grant;
+pub mod leak;
 pub mod password;
 pub mod policy;
 mod recorder;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use records::{
     Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
-    IdleToken, LABEL_BYTES_MAX, LabelError, NewAccount, NewAuditEvent, NewToken, PasswordHash, Requester,
-    RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy,
+    IdleToken, LABEL_BYTES_MAX, LabelError, LiveToken, NewAccount, NewAuditEvent, NewToken, PasswordHash,
+    Requester, RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy,
     TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId,
     TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
@@ -386,6 +386,35 @@ impl Store {
     pub fn revoke_token(&self, actor: &Actor, id: &TokenId, because: RevokeReason) -> Result<Token, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.revoke_token(actor, id, because),
+        }
+    }
+
+    /// Returns those of the tokens with these digests that live: neither revoked nor expired, whether or not their
+    /// owner is disabled, which can be undone. A secret that a rotation replaced counts while it is still valid.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn live_tokens(&self, hashes: &[TokenHash]) -> Result<Vec<LiveToken>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.live_tokens(hashes),
+        }
+    }
+
+    /// Notes that somebody handed in a token, by its digest, and revokes it if `revokes`; one that stays is noted once
+    /// an hour. Returns the token if there was one and it was live; else nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read or written.
+    pub fn report_leaked_token(
+        &self,
+        actor: &Actor,
+        hash: &TokenHash,
+        revokes: bool,
+    ) -> Result<Option<LiveToken>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.report_leaked_token(actor, hash, revokes),
         }
     }
 

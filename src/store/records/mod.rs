@@ -15,9 +15,9 @@ use jiff::Timestamp;
 pub use audit::{Actor, AuditAction, AuditEvent, AuditFilter, NewAuditEvent, Requester, UnknownAction};
 pub use policy::{AlternateCredential, IdleToken, RevocationRule, StoredPolicy};
 pub use token::{
-    NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token,
-    TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenRotation, TokenState,
-    TokenUse,
+    LiveToken, NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ADDRESSES_COUNT,
+    TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits,
+    TokenRotation, TokenState, TokenUse,
 };
 
 use crate::names::AccessPath;

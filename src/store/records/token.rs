@@ -369,6 +369,19 @@ pub struct RetiredSecret {
     pub promised_until: Option<Timestamp>,
 }
 
+/// A token that neither expired nor was revoked, as found by a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveToken {
+    /// The digest that it was looked for by.
+    pub hash: TokenHash,
+    /// Its public id.
+    pub id: TokenId,
+    /// The name of its owner.
+    pub account: String,
+    /// What it is for.
+    pub name: String,
+}
+
 /// What to change about a token; None leaves a field as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokenChange<'a> {

@@ -9,6 +9,7 @@ mod accounts;
 mod alternate;
 mod audit;
 mod idle;
+mod leaks;
 mod policies;
 mod rules;
 mod tokens;
