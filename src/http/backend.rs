@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 use super::error::HttpError;
-use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push};
+use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push, leak};
 use crate::interrupt::Interrupt;
 use crate::limits::{FetchLimits, PushLimits};
 use crate::names::RepoPath;
@@ -128,13 +128,32 @@ pub trait PushAccess: Send + 'static {
 #[derive(Debug)]
 pub struct Patgate {
     gate: Gate,
+    leaks: Arc<leak::Guard>,
     repositories: Repositories,
 }
 
 impl Patgate {
     /// Puts `gate` before `repositories`.
     pub fn new(gate: Gate, repositories: Repositories) -> Self {
-        Patgate { gate, repositories }
+        let leaks = leak::Guard::new(gate.store().clone(), Box::new(leak::DefaultRules));
+        Patgate {
+            gate,
+            leaks: Arc::new(leaks),
+            repositories,
+        }
+    }
+
+    /// What stands between tokens and where they should not be.
+    pub fn leaks(&self) -> &Arc<leak::Guard> {
+        &self.leaks
+    }
+
+    fn granted<Op>(&self, grant: Grant<Op>, repository: Arc<Repository>) -> Granted<Op> {
+        Granted {
+            grant,
+            leaks: Arc::clone(&self.leaks),
+            repository,
+        }
     }
 
     /// Asks the gate for each repository that is there, and opens the first that it grants.
@@ -178,6 +197,7 @@ impl Patgate {
 #[derive(Debug)]
 pub struct Granted<Op> {
     grant: Grant<Op>,
+    leaks: Arc<leak::Guard>,
     repository: Arc<Repository>,
 }
 
@@ -204,14 +224,14 @@ impl Backend for Patgate {
         let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_fetch(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
-        Ok(Granted { grant, repository })
+        Ok(self.granted(grant, repository))
     }
 
     fn open_push(&self, principal: &Principal, candidates: &[RepoPath]) -> Result<Granted<Push>, HttpError> {
         let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
-        Ok(Granted { grant, repository })
+        Ok(self.granted(grant, repository))
     }
 
     fn audit_events_lost(&self) -> u64 {
@@ -271,7 +291,15 @@ impl PushAccess for Granted<Push> {
         interrupt: &Interrupt,
         record: &Record,
     ) -> Result<(), HttpError> {
-        let outcome = receive_pack::serve(&self.grant, &self.repository, request, limits, out, interrupt)?;
+        let outcome = receive_pack::serve(
+            &self.grant,
+            &self.leaks,
+            &self.repository,
+            request,
+            limits,
+            out,
+            interrupt,
+        )?;
         record.set_summary(&format!(
             "commands={} refused={} objects={} pack_bytes={}",
             outcome.commands, outcome.refused, outcome.objects, outcome.pack_bytes

@@ -8,6 +8,7 @@
 mod commands;
 mod input;
 mod report;
+mod scan;
 mod take_in;
 
 use std::io::{Read, Write};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use bstr::BStr;
 
-use crate::auth::{Grant, Push};
+use crate::auth::{Grant, Push, leak};
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
 use crate::protocol::receive::PushRequest;
@@ -30,6 +31,9 @@ use crate::upload_pack::{AGENT, BATCH_BYTES, session_id};
 use commands::Commands;
 use input::Input;
 use report::Reporter;
+use scan::Secrets;
+
+pub use scan::ALLOW_SECRET;
 
 /// What a client hears of a disk that fails; the cause is for the server's log.
 const CANNOT_WRITE: &str = "the server cannot write to the repository; tell its administrator";
@@ -117,6 +121,7 @@ pub fn advertise(
 }
 
 /// Answers one `POST git-receive-pack`: reads commands and then the pack from `request`, which is inflated already.
+/// `guard` knows which tokens must not be pushed.
 ///
 /// # Errors
 ///
@@ -124,6 +129,7 @@ pub fn advertise(
 /// was the report that nobody took.
 pub fn serve(
     grant: &Grant<Push>,
+    guard: &leak::Guard,
     repository: &Arc<Repository>,
     request: &mut dyn Read,
     limits: &PushLimits,
@@ -159,6 +165,7 @@ pub fn serve(
         limits,
         interrupt,
         committer: committer(grant),
+        secrets: Some(Secrets { guard, grant }),
     };
     push.run(
         &decoded,
@@ -179,6 +186,8 @@ struct Receiver<'a> {
     limits: &'a PushLimits,
     interrupt: &'a Interrupt,
     committer: String,
+    /// None: nothing is looked for.
+    secrets: Option<Secrets<'a>>,
 }
 
 impl Receiver<'_> {
@@ -195,8 +204,9 @@ impl Receiver<'_> {
         };
         let refs = self.repository.refs()?;
         let mut commands = Commands::new(&request.commands, &refs, self.repository.settings());
+        let scanner = self.secrets.as_ref().map(|_| scan::scanner());
         let taken = if commands.bring_a_pack() {
-            match self.take_in(input, reporter) {
+            match self.take_in(input, scanner.as_ref(), reporter) {
                 Ok(taken) => taken,
                 Err(take_in::Error::Push(err)) => return Err(err),
                 Err(take_in::Error::Unpack(reason)) => {
@@ -222,6 +232,10 @@ impl Receiver<'_> {
         // removed since.
         let vouching = self.repository.refs()?;
         let connected = self.check(&mut commands, &vouching, &taken, reporter)?;
+        if let (Some(secrets), Some(scanner)) = (&self.secrets, scanner) {
+            let finds = scanner.into_finds();
+            self.check_secrets(secrets, request, &mut commands, &refs, (&taken, &finds), reporter)?;
+        }
         if is_atomic && commands.refused_count() > 0 {
             commands.refuse_all("atomic push failure");
         }

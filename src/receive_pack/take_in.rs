@@ -12,6 +12,7 @@ use super::report::Reporter;
 use super::{CANNOT_WRITE, FAILED_TO_UPDATE, Receiver};
 use crate::pack::connectivity;
 use crate::pack::ingest::{self, Bases, Fault, Ingested};
+use crate::pack::scan::Scanner;
 use crate::pack::{self, fsck};
 use crate::repository::objects::{self, Objects};
 use crate::repository::quarantine::{Connected, Quarantine};
@@ -89,7 +90,12 @@ impl Flaw {
 }
 
 impl Receiver<'_> {
-    pub(super) fn take_in(&self, input: &mut Input<'_>, reporter: &mut Reporter<'_>) -> Result<Taken, Error> {
+    pub(super) fn take_in(
+        &self,
+        input: &mut Input<'_>,
+        scanner: Option<&Scanner<'_>>,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Taken, Error> {
         let settings = self.repository.settings();
         let quarantine = match self.repository.quarantine() {
             Ok(quarantine) => quarantine,
@@ -115,11 +121,12 @@ impl Receiver<'_> {
         };
         let mut bases = RepositoryBases(self.repository.objects()?);
         let mut gone = None;
-        let ingested = ingest::ingest(
+        let ingested = ingest::ingest_scanned(
             input,
             quarantine.pack_dir(),
             &mut bases,
             &options,
+            scanner,
             &mut |progress| {
                 if let Err(err) = reporter.progress(progress) {
                     gone.get_or_insert(err);

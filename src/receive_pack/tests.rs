@@ -87,6 +87,7 @@ fn answer(git_dir: &Path, request: &PushRequest, pack: &mut dyn Read) -> String 
         limits: &limits,
         interrupt: &Interrupt::new(),
         committer: "a <a@b>".to_owned(),
+        secrets: None,
     };
     let mut out = Vec::new();
     let mut reporter = Reporter::new(&mut out, &request.capabilities);

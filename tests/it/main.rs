@@ -11,6 +11,7 @@ mod against_git;
 mod crash;
 mod gate;
 mod harness;
+mod leak;
 mod matrix;
 mod operation;
 mod push_rules;

@@ -7,8 +7,9 @@ use super::*;
 use crate::auth::token::{self, CreateToken, expiry_in_days};
 use crate::auth::{Gate, Options};
 use crate::names::AccessPath;
-use crate::store::AuditFilter;
-use crate::store::{AuditEvent, DATABASE_FILE, NewAccount, NewToken, TokenId, TokenLimits};
+use crate::store::{
+    AuditEvent, AuditFilter, DATABASE_FILE, NewAccount, NewToken, RevokeReason, TokenId, TokenLimits,
+};
 
 const CLI: Actor = Actor::CommandLine;
 const REPOSITORY: &str = "DefaultCollection/P/R";

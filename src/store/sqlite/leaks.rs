@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::{Sqlite, audit, now};
-use crate::store::{Actor, AuditAction, Error, LiveToken, TokenHash};
+use crate::store::{Actor, AuditAction, Error, LiveToken, RevokeReason, TokenHash};
 
 /// Seconds within which a token that stays live is not noted again as reported, because anybody who has it could fill
 /// the trail.
