@@ -11,7 +11,9 @@ use std::fmt;
 use memchr::memmem;
 use serde_json::json;
 
+use super::gate::Gate;
 use super::grant::{Grant, Push};
+pub use super::policy::AllowSecret;
 use super::token::{PREFIX, PlainToken, TOKEN_BYTES};
 use crate::names::RepoPath;
 use crate::store::{self, Actor, AuditAction, LiveToken, Requester, Role, Store, TokenHash};
@@ -27,18 +29,6 @@ const REDACTED_BYTES_MIN: usize = 16;
 
 /// What is shown instead.
 const REDACTED: &[u8] = b"pgt_***";
-
-/// Who may push a live token if they ask for it. The value of the policy `allow-secret`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AllowSecret {
-    /// No one.
-    Nobody,
-    /// Those who administer the repository.
-    #[default]
-    Administrators,
-    /// Everybody who may push to it.
-    Contributors,
-}
 
 /// The policies about leaks.
 pub trait Rules: Send + Sync {
@@ -57,17 +47,16 @@ pub trait Rules: Send + Sync {
     fn revoke_leaked(&self) -> Result<bool, store::Error>;
 }
 
-/// What holds where nothing was decided: administrators may, and what leaked is revoked.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DefaultRules;
-
-impl Rules for DefaultRules {
-    fn allow_secret(&self, _repository: &RepoPath) -> Result<AllowSecret, store::Error> {
-        Ok(AllowSecret::default())
+impl Rules for Gate {
+    fn allow_secret(&self, repository: &RepoPath) -> Result<AllowSecret, store::Error> {
+        Ok(self
+            .policies()?
+            .for_collection(repository.collection())
+            .allow_secret())
     }
 
     fn revoke_leaked(&self) -> Result<bool, store::Error> {
-        Ok(true)
+        Ok(self.policies()?.server().revoke_leaked())
     }
 }
 

@@ -15,6 +15,7 @@ pub mod output;
 mod password;
 mod policy;
 mod repo;
+mod scanner_rule;
 mod serve;
 mod token;
 mod token_rule;

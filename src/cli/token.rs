@@ -161,6 +161,11 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Print a gitleaks rule that finds tokens of patgate.
+    #[command(after_help = "\
+Example:
+  patgate token scanner-rule >> .gitleaks.toml")]
+    ScannerRule,
     /// Revoke many tokens at once, by scope and age.
     #[command(subcommand, arg_required_else_help = true)]
     Rule(token_rule::RuleCommand),
@@ -311,6 +316,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             let user = user.ok_or_else(|| CliError::usage("give the id of a token, or --all --user NAME"))?;
             revoke_all(&user, because, yes, json, common, console)
         }
+        TokenCommand::ScannerRule => super::scanner_rule::run(console),
         TokenCommand::Scopes { json } => scopes(json, console),
     }
 }

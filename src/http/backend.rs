@@ -135,7 +135,7 @@ pub struct Patgate {
 impl Patgate {
     /// Puts `gate` before `repositories`.
     pub fn new(gate: Gate, repositories: Repositories) -> Self {
-        let leaks = leak::Guard::new(gate.store().clone(), Box::new(leak::DefaultRules));
+        let leaks = leak::Guard::new(gate.store().clone(), Box::new(gate.clone()));
         Patgate {
             gate,
             leaks: Arc::new(leaks),
