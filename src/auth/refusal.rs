@@ -62,6 +62,35 @@ pub enum Refusal {
         /// The owner.
         account: String,
     },
+    /// A policy of the collection takes tokens only.
+    #[error(
+        "The collection '{collection}' takes no alternate credentials. Give a personal access token as the password, with any username."
+    )]
+    AlternateBarred {
+        /// The collection, whose account may see something in it.
+        collection: String,
+    },
+    /// A rule is against the alternate credential.
+    #[error(
+        "An administrator of this server has revoked alternate credentials like that of '{account}', by a rule of {}. Use a personal access token instead, or have it set anew: patgate alternate set '{account}'",
+        time(*.at)
+    )]
+    AlternateRevoked {
+        /// The account.
+        account: String,
+        /// When the rule was made.
+        at: Timestamp,
+    },
+    /// An alternate credential is for code.
+    #[error(
+        "An alternate credential opens code, and nothing else. Use a personal access token that has the scope for this."
+    )]
+    AlternateTooSmall,
+    /// It is no token, and no account has such an alternate credential.
+    #[error(
+        "This is neither a personal access token of this server nor an account's alternate credential. Give a token as the password, with any username."
+    )]
+    AlternateWrong,
     /// The `Authorization` header cannot be read.
     #[error(
         "The credential cannot be read: {0}. Give a personal access token as the password, with any username."
@@ -252,6 +281,8 @@ impl Refusal {
     pub fn kind(&self) -> RefusalKind {
         match self {
             Refusal::AccountDisabled { .. }
+            | Refusal::AlternateRevoked { .. }
+            | Refusal::AlternateWrong
             | Refusal::CredentialMalformed(_)
             | Refusal::CredentialMissing
             | Refusal::NotAToken
@@ -262,7 +293,9 @@ impl Refusal {
             | Refusal::TokenGarbled
             | Refusal::TokenRevoked { .. }
             | Refusal::TokenUnknown => RefusalKind::Unauthorized,
-            Refusal::NetworkNotAllowed { .. }
+            Refusal::AlternateBarred { .. }
+            | Refusal::AlternateTooSmall
+            | Refusal::NetworkNotAllowed { .. }
             | Refusal::NotAdministrator { .. }
             | Refusal::PasswordMustChange { .. }
             | Refusal::PasswordNeeded
@@ -300,7 +333,11 @@ impl Refusal {
             | Refusal::TokenExpired { id, .. }
             | Refusal::TokenRevoked { id, .. } => Some(id),
             Refusal::Policy(barred) => Some(&barred.id),
-            Refusal::CredentialMalformed(_)
+            Refusal::AlternateBarred { .. }
+            | Refusal::AlternateRevoked { .. }
+            | Refusal::AlternateTooSmall
+            | Refusal::AlternateWrong
+            | Refusal::CredentialMalformed(_)
             | Refusal::CredentialMissing
             | Refusal::NotAToken
             | Refusal::NotAdministrator { .. }

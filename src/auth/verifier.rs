@@ -40,6 +40,8 @@ const BUSY: Duration = Duration::from_secs(2);
 pub(super) enum Kind {
     /// The account's own.
     Account,
+    /// That of an alternate credential.
+    Alternate,
 }
 
 /// A name and a password that were given together.

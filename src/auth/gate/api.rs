@@ -16,6 +16,9 @@ impl Gate {
     ///
     /// A refusal of kind `Unauthorized`, which an anonymous reader always gets, `Forbidden` or `Internal`.
     pub fn authorize_api(&self, principal: &Principal, operation: Operation) -> Result<(), Refusal> {
+        if let Some(alternate) = &principal.alternate {
+            return self.authorize_api_alternate(alternate, operation);
+        }
         let verified = principal.verified.as_ref().ok_or(Refusal::CredentialMissing)?;
         let verified = self.verify_again(verified, &principal.client)?;
         if operation.need() == Need::SignIn {
@@ -91,6 +94,9 @@ impl Gate {
         principal: &Principal,
         repository: &RepoPath,
     ) -> Result<Option<Role>, Refusal> {
+        if let Some(alternate) = &principal.alternate {
+            return self.role_of_alternate_now(alternate, repository);
+        }
         let Some(verified) = &principal.verified else {
             return if self.0.options.allow_anonymous_read {
                 self.role_without_keeping(&*self.rights_of_everyone()?, None, repository)

@@ -1,5 +1,6 @@
 //! The one way in: who asks, and may they.
 
+mod alternate;
 mod api;
 mod book;
 mod limits;
@@ -11,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::alternate::Alternate;
 use self::book::Book;
 use self::noted::Noted;
 use super::client::Client;
 use super::clock::Clock;
-use super::credential;
+use super::credential::{self, Credential};
 use super::grant::{Fetch, Grant, Push, Terms};
 use super::policy::Days;
 use super::recorder::Recorder;
@@ -52,58 +54,74 @@ pub struct Options {
     pub clock: Clock,
 }
 
-/// Who is asking: the owner of a live token, or an anonymous reader.
+/// Who is asking: the owner of a live token, somebody with an alternate credential, or an anonymous reader.
 #[derive(Clone)]
 pub struct Principal {
     verified: Option<Arc<Verified>>,
+    /// Only where there is no token.
+    alternate: Option<Arc<Alternate>>,
     client: Client,
 }
 
 impl Principal {
     /// Name of the account; None for an anonymous reader.
     pub fn account(&self) -> Option<&str> {
-        self.verified.as_deref().map(|verified| verified.account.as_str())
+        match (&self.verified, &self.alternate) {
+            (Some(verified), _) => Some(verified.account.as_str()),
+            (None, Some(alternate)) => Some(alternate.account.name.as_str()),
+            (None, None) => None,
+        }
     }
 
-    /// Public id of the token; None for an anonymous reader.
+    /// Public id of the token; None for an anonymous reader and an alternate credential.
     pub fn token_id(&self) -> Option<&str> {
         self.verified
             .as_deref()
             .map(|verified| verified.token_id.as_str())
     }
 
-    /// The token; None for an anonymous reader.
+    /// The token; None for an anonymous reader and an alternate credential.
     pub fn token(&self) -> Option<&TokenId> {
         self.verified.as_deref().map(|verified| &verified.token_id)
     }
 
-    /// What the token was called when it was checked; None for an anonymous reader.
+    /// What the token was called when it was checked; None for an anonymous reader and an alternate credential.
     pub fn token_name(&self) -> Option<&str> {
         self.verified
             .as_deref()
             .map(|verified| verified.token_name.as_str())
     }
 
-    /// The scopes of the token when it was checked; none for an anonymous reader.
+    /// The scopes of the token when it was checked, or those of alternate credentials; none for an anonymous reader.
     pub fn scopes(&self) -> Scopes {
-        self.verified
-            .as_deref()
-            .map_or_else(Scopes::default, |verified| verified.scopes)
+        match (&self.verified, &self.alternate) {
+            (Some(verified), _) => verified.scopes,
+            (None, Some(_)) => super::alternate::scopes(),
+            (None, None) => Scopes::default(),
+        }
     }
 
-    /// What the token was limited to when it was checked; None for an anonymous reader.
+    /// What the token was limited to when it was checked; None for an anonymous reader and an alternate credential.
     pub fn limits(&self) -> Option<&TokenLimits> {
         self.verified.as_deref().map(|verified| &verified.limits)
     }
 
     /// The account's number; None for an anonymous reader.
     pub fn account_id(&self) -> Option<AccountId> {
-        self.verified.as_deref().map(|verified| verified.account_id)
+        match (&self.verified, &self.alternate) {
+            (Some(verified), _) => Some(verified.account_id),
+            (None, Some(alternate)) => Some(alternate.account.id),
+            (None, None) => None,
+        }
     }
 
-    /// Whether the account was an administrator of the server when the token was checked.
+    /// Whether the account was an administrator of the server when its credential was checked.
     pub fn is_admin(&self) -> bool {
-        self.verified.as_deref().is_some_and(|verified| verified.is_admin)
+        match (&self.verified, &self.alternate) {
+            (Some(verified), _) => verified.is_admin,
+            (None, Some(alternate)) => alternate.account.is_admin,
+            (None, None) => false,
+        }
     }
 
     /// Where the request came from.
@@ -113,7 +131,10 @@ impl Principal {
 
     /// Who the audit trail says it was.
     pub fn actor(&self) -> Actor {
-        Actor::Client(requester(self.verified.as_deref(), &self.client))
+        Actor::Client(match (&self.verified, &self.alternate) {
+            (None, Some(alternate)) => alternate.requester(&self.client),
+            (verified, _) => requester(verified.as_deref(), &self.client),
+        })
     }
 }
 
@@ -286,13 +307,20 @@ impl Gate {
             return if self.0.options.allow_anonymous_read {
                 Ok(Principal {
                     verified: None,
+                    alternate: None,
                     client,
                 })
             } else {
                 Err(Refusal::CredentialMissing)
             };
         };
-        let hash = hash_of(authorization);
+        let credential = credential::parse(authorization);
+        if let Ok(credential) = &credential
+            && let Some(outcome) = self.authenticate_alternate(credential, &client)
+        {
+            return outcome;
+        }
+        let hash = hash_of(credential);
         // Whoever sends a token that was alive a moment ago does not guess. Without this, one neighbour behind the
         // same address could shut everybody out.
         let known = hash
@@ -314,6 +342,7 @@ impl Gate {
         verified.require_network(address)?;
         Ok(Principal {
             verified: Some(verified),
+            alternate: None,
             client,
         })
     }
@@ -387,6 +416,9 @@ impl Gate {
         operation: Operation,
         needs: Role,
     ) -> Result<Grant<Op>, Refusal> {
+        if let Some(alternate) = &principal.alternate {
+            return self.authorize_alternate(alternate, &principal.client, located, needs);
+        }
         let Some(verified) = &principal.verified else {
             return self.authorize_anonymous(&principal.client, located, needs);
         };
@@ -629,9 +661,8 @@ fn requester(verified: Option<&Verified>, client: &Client) -> Requester {
 }
 
 /// Takes a token out of the header; one with a wrong checksum never reaches the store.
-fn hash_of(authorization: &[u8]) -> Result<TokenHash, Refusal> {
-    let credential = credential::parse(authorization)?;
-    Ok(PlainToken::parse(credential.secret().expose())?.hash())
+fn hash_of(credential: Result<Credential, credential::Error>) -> Result<TokenHash, Refusal> {
+    Ok(PlainToken::parse(credential?.secret().expose())?.hash())
 }
 
 fn require_alive(token: &Token, account: &Account, now: Timestamp) -> Result<(), Refusal> {

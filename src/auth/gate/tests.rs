@@ -1,3 +1,4 @@
+mod alternate;
 mod api;
 mod book;
 mod limits;
