@@ -71,7 +71,15 @@ pub fn create(
         "" => Scopes::default(),
         text => text.parse()?,
     };
-    Ok(store.create_revocation_rule(actor, &scopes.to_string(), created_before)?)
+    Ok(store.create_revocation_rule(actor, &scopes.to_string(), whole_second_after(created_before))?)
+}
+
+/// The store keeps whole seconds. Of those before the moment none may slip through for having been made in the same one,
+/// so what is made in the rest of that second is meant, too.
+fn whole_second_after(moment: Timestamp) -> Timestamp {
+    let is_whole = moment.subsec_nanosecond() == 0;
+    let second = moment.as_second() + i64::from(!is_whole);
+    Timestamp::from_second(second).unwrap_or(moment)
 }
 
 /// All rules, ready to be asked.
@@ -226,12 +234,15 @@ mod tests {
             "vso.code vso.work"
         );
         assert_eq!(make(" ", now).unwrap().scopes, "");
+        let kept = |before| make("", at(before)).unwrap().created_before;
+        assert_eq!(kept("2026-11-22T10:29:59Z"), at("2026-11-22T10:29:59Z"));
+        assert_eq!(kept("2026-11-22T10:29:59.001Z"), now);
         assert!(matches!(
             make("vso.codes", now),
             Err(Error::Scope(ScopeError::Unknown { .. }))
         ));
         assert!(matches!(make("", at("2026-11-22T10:30:01Z")), Err(Error::Future)));
         let rules = Rules::load(&store).unwrap();
-        assert_eq!(rules.0.len(), 2);
+        assert_eq!(rules.0.len(), 4);
     }
 }
