@@ -8,12 +8,14 @@
 )]
 
 mod against_git;
+mod alternate;
 mod crash;
 mod gate;
 mod harness;
 mod leak;
 mod matrix;
 mod operation;
+mod policy;
 mod push_rules;
 mod repositories;
 mod requests;

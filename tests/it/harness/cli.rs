@@ -143,6 +143,18 @@ impl Patgate {
         self.keep(&self.ok(&[&["token", "rotate", &token.id], flags].concat()))
     }
 
+    /// Runs `patgate args` with `password` as the first line of its input.
+    pub fn with_password(&self, args: &[&str], password: &str) -> Run {
+        self.secrets
+            .lock()
+            .expect("no test panics while it adds a secret")
+            .push(password.to_owned());
+        run::run(
+            &mut self.command(&[args, &["--password-stdin"]].concat()),
+            format!("{password}\n").as_bytes(),
+        )
+    }
+
     /// Remembers a token that a command printed.
     #[track_caller]
     pub fn keep(&self, text: &str) -> Token {
@@ -158,6 +170,21 @@ impl Patgate {
             text: text.to_owned(),
             id: text[4..12].to_owned(),
         }
+    }
+
+    /// Makes a token, its secret and its last use older, as time would.
+    pub fn age(&self, token: &Token, days: i64) {
+        let db = rusqlite::Connection::open(self.data.join("patgate.db")).expect("the database opens");
+        db.busy_timeout(std::time::Duration::from_secs(10))
+            .expect("a busy timeout");
+        let changed = db
+            .execute(
+                "UPDATE tokens SET created_at = created_at - ?2, rotated_at = rotated_at - ?2, \
+                 last_used_at = last_used_at - ?2 WHERE id = ?1",
+                (&token.id, days * 24 * 3600),
+            )
+            .expect("a token can be changed");
+        assert_eq!(changed, 1, "the token {} must be there", token.id);
     }
 
     /// Lets a token expire, as time would: the database says that it ended at 2001-09-09T01:46:40Z.
