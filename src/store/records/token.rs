@@ -179,7 +179,7 @@ pub struct NewToken<'a> {
     pub hash: &'a TokenHash,
     /// Its owner.
     pub account: AccountId,
-    /// What it is for; see [`check_label`].
+    /// What it is for; see [`check_label`](super::check_label).
     pub name: &'a str,
     /// Names of scopes, separated by spaces. The store does not know what they mean.
     pub scopes: &'a str,
