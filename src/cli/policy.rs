@@ -2,12 +2,13 @@
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table};
 use crate::auth::policy::{self, ALL, Name, Policies, Policy, Setting};
-use crate::store::{Actor, StoredPolicy};
+use crate::store::{Actor, Store, StoredPolicy};
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
@@ -151,11 +152,39 @@ fn set(
         "'{name}' is now {setting} for {}{before}",
         place(collection)
     ));
+    if let Setting::RevokeUnused(Some(_)) = setting {
+        warn_of_idle_tokens(&store, console)?;
+    }
     if let Some(collection) = collection
         && let Some(stricter) = stricter(&Policies::load(&store)?, collection, &setting)
     {
         console.note(&format!(
             "the whole server has {stricter}, which is stricter and counts"
+        ));
+    }
+    Ok(())
+}
+
+/// Says how many tokens end because of what was just set, before they do.
+fn warn_of_idle_tokens(store: &Store, console: &mut Console) -> Result<(), CliError> {
+    let policies = Policies::load(store)?;
+    let Some(shortest) = policies.revoke_unused_min() else {
+        return Ok(());
+    };
+    let now = Timestamp::now();
+    let idle = store.idle_tokens(shortest.before(now), now, None, u32::MAX)?;
+    let count = idle
+        .iter()
+        .filter(|token| policies.idle_too_long(token, now).is_some())
+        .count();
+    if count > 0 {
+        let (tokens, them) = if count == 1 {
+            ("token has", "it")
+        } else {
+            ("tokens have", "them")
+        };
+        console.note(&format!(
+            "{count} live {tokens} not been used for so long: a running server revokes {them} within the hour"
         ));
     }
     Ok(())

@@ -775,6 +775,17 @@ fn a_policy_is_explained_set_listed_and_taken_back() {
 }
 
 #[test]
+fn whoever_lets_unused_tokens_be_revoked_is_told_how_many_end() {
+    let f = fixture();
+    f.token();
+    let outcome = f.done(&["policy", "set", "revoke-unused", "90"]);
+    assert_eq!(
+        outcome.stderr, "'revoke-unused' is now 90 for the whole server\n",
+        "a token that was just made is not one of them"
+    );
+}
+
+#[test]
 fn a_policy_that_makes_no_sense_is_refused_with_what_there_is() {
     let f = fixture();
     let refused = |args: &[&str], status: u8, text: &str| {

@@ -170,7 +170,11 @@ fn a_token_that_was_not_used_for_too_long_is_revoked_when_it_is_used() {
         f.ls_remote(&git, "Payroll").ok();
         let idle = cli.token("anna", "vso.code");
         cli.age(&idle, 31);
-        f.set(&["revoke-unused", "30"]);
+        f.server
+            .cli()
+            .run(&["policy", "set", "revoke-unused", "30"])
+            .says("'revoke-unused' is now 30 for the whole server")
+            .says("not been used for so long");
         f.ls_remote(&git, "DefaultCollection").ok();
         let remote = f.server.remote(&idle);
         remote

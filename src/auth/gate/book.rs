@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{Found, Gate, Verified, lock};
 use crate::auth::client::Client;
-use crate::auth::policy::{Days, Policies, Used};
+use crate::auth::policy::{Policies, Used};
 use crate::auth::refusal::Refusal;
 use crate::auth::rule::Rules;
 use crate::auth::scope::Scopes;
@@ -116,18 +116,17 @@ impl Gate {
         let mut last: Option<TokenId> = None;
         loop {
             let store = &self.0.store;
-            let page = store.idle_tokens(days_before(now, shortest), now, last.as_ref(), SWEEP_COUNT_MAX)?;
+            let page = store.idle_tokens(shortest.before(now), now, last.as_ref(), SWEEP_COUNT_MAX)?;
             let Some(end) = page.last() else {
+                if count > 0 {
+                    tracing::info!(count, "tokens that nobody used are revoked");
+                }
                 return Ok(count);
             };
             last = Some(end.id.clone());
             let idle: Vec<(TokenId, Timestamp)> = page
                 .into_iter()
-                .filter_map(|token| {
-                    let days = policies.for_limits(&token.limits).revoke_unused()?;
-                    let since = days_before(now, days);
-                    (token.since <= since).then_some((token.id, since))
-                })
+                .filter_map(|token| Some((token.id.clone(), policies.idle_too_long(&token, now)?)))
                 .collect();
             if !idle.is_empty() {
                 count += store.revoke_idle_tokens(&Actor::Server, &idle)?.len();
@@ -139,7 +138,7 @@ impl Gate {
 impl Verified {
     /// Since when a token that is used now must not have been unused; None if it has been used since.
     pub(super) fn idle_since(&self, noted_at: i64, now: Timestamp) -> Option<Timestamp> {
-        let since = days_before(now, self.revoke_unused?);
+        let since = self.revoke_unused?.before(now);
         let last = noted_at.max(self.token_made_at.as_second());
         (last <= since.as_second()).then_some(since)
     }
@@ -159,9 +158,4 @@ impl Verified {
             .check_use(repository.collection(), &used, now)
             .map_err(Refusal::Policy)
     }
-}
-
-fn days_before(now: Timestamp, days: Days) -> Timestamp {
-    now.checked_sub(SignedDuration::from_hours(24 * i64::from(days.get())))
-        .unwrap_or(Timestamp::MIN)
 }

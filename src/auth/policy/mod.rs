@@ -11,9 +11,9 @@ mod setting;
 use std::collections::HashMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 pub use setting::{
     ACCOUNTS_COUNT_MAX, ALL, AllowSecret, Creation, DAYS_MAX, Days, Name, Policy, Setting, UnknownName,
@@ -22,7 +22,7 @@ pub use setting::{
 
 use super::scope::Scopes;
 use crate::names::{self, AccessPath, RefPattern};
-use crate::store::{self, Account, Actor, Store, StoredPolicy, Token, TokenId, TokenLimits};
+use crate::store::{self, Account, Actor, IdleToken, Store, StoredPolicy, Token, TokenId, TokenLimits};
 
 /// The scopes that [`Name::FullScope`] is about. The first includes all others.
 const FULL_SCOPES: [&str; 2] = ["app_token", "user_impersonation"];
@@ -189,6 +189,12 @@ impl Policies {
             .min()
     }
 
+    /// The moment since which `token` must have been used to live on at `now`; None if it has been, or need not.
+    pub fn idle_too_long(&self, token: &IdleToken, now: Timestamp) -> Option<Timestamp> {
+        let since = self.for_limits(&token.limits).revoke_unused()?.before(now);
+        (token.since <= since).then_some(since)
+    }
+
     fn collection(&self, collection: &str) -> Option<&Level> {
         // Where no collection has a policy, as on most servers, its name need not be put into lower case.
         if self.collections.is_empty() {
@@ -207,9 +213,9 @@ impl Policies {
             return Ok(());
         };
         let check_age = || match level.max_lifetime {
-            Some(days) if after(token.made_at, days) <= now => Err(Breach::Lifetime {
+            Some(days) if days.after(token.made_at) <= now => Err(Breach::Lifetime {
                 days,
-                latest: after(token.made_at, days),
+                latest: days.after(token.made_at),
                 made_at: token.made_at,
             }),
             _ => Ok(()),
@@ -257,7 +263,7 @@ impl Rules<'_> {
 
     /// The latest end of a token that was made, or got its secret, at `made_at`.
     pub fn latest_end(&self, made_at: Timestamp) -> Timestamp {
-        after(made_at, self.max_lifetime())
+        self.max_lifetime().after(made_at)
     }
 
     /// Whether tokens may have scopes that open everything.
@@ -306,13 +312,6 @@ impl Rules<'_> {
     pub fn audit_retention(&self) -> Option<Days> {
         self.server.audit_retention
     }
-}
-
-/// The moment `days` days of 24 hours after `moment`.
-fn after(moment: Timestamp, days: Days) -> Timestamp {
-    moment
-        .checked_add(SignedDuration::from_hours(24 * i64::from(days.get())))
-        .unwrap_or(Timestamp::MAX)
 }
 
 /// Who has set a policy. `Display` is the text for the beginning of a sentence's subject: "this server".
@@ -598,7 +597,7 @@ fn check_lifetime(
     ends_at: Option<Timestamp>,
 ) -> Result<(), Refusal> {
     let (days, level) = rules.lifetime();
-    let latest = after(made_at, days);
+    let latest = days.after(made_at);
     if expires_at <= latest {
         return Ok(());
     }

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::auth::scope::Scopes;
 use crate::store::{EVERYONE, Role, check_label};
 
@@ -219,6 +221,20 @@ impl Days {
     /// How many.
     pub const fn get(self) -> u32 {
         self.0
+    }
+
+    /// The moment so many days of 24 hours after `moment`.
+    pub fn after(self, moment: Timestamp) -> Timestamp {
+        moment.checked_add(self.duration()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The moment so many days of 24 hours before `moment`.
+    pub fn before(self, moment: Timestamp) -> Timestamp {
+        moment.checked_sub(self.duration()).unwrap_or(Timestamp::MIN)
+    }
+
+    fn duration(self) -> SignedDuration {
+        SignedDuration::from_hours(24 * i64::from(self.0))
     }
 
     fn parse(text: &str) -> Option<Days> {
