@@ -142,7 +142,7 @@ pub enum Error {
 fn place(collection: Option<&str>) -> String {
     collection.map_or_else(
         || "the whole server".to_owned(),
-        |name| format!("the collection '{}'", name.escape_debug()),
+        |name| format!("the collection {}", Quoted(name)),
     )
 }
 

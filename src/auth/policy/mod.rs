@@ -21,7 +21,7 @@ pub use setting::{
 };
 
 use super::scope::Scopes;
-use crate::names::{self, AccessPath, RefPattern};
+use crate::names::{self, AccessPath, Quoted, RefPattern};
 use crate::store::{self, Account, Actor, IdleToken, Store, StoredPolicy, Token, TokenId, TokenLimits};
 
 /// The scopes that [`Name::FullScope`] is about. The first includes all others.
@@ -654,7 +654,7 @@ fn is_narrower(inner: &TokenLimits, outer: &TokenLimits) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No collection can have this name.
-    #[error("the collection '{}' {reason}", .collection.escape_debug())]
+    #[error("the collection {} {reason}", Quoted(.collection))]
     Collection {
         /// The name.
         collection: String,

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::auth::scope::Scopes;
+use crate::names::Quoted;
 use crate::store::{EVERYONE, Role, check_label};
 
 /// The longest time that a policy can name, in days: ten years.
@@ -167,7 +168,7 @@ impl fmt::Display for Name {
 
 /// There is no policy of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no policy '{}'; there are {}", .name.escape_debug(), names())]
+#[error("there is no policy {}; there are {}", Quoted(.name), names())]
 pub struct UnknownName {
     /// The name.
     pub name: String,
@@ -193,7 +194,7 @@ impl FromStr for Name {
 
 /// A text is no value of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{name}' takes {}, not '{}'", .name.policy().values, .value.escape_debug())]
+#[error("'{name}' takes {}, not {}", .name.policy().values, Quoted(.value))]
 pub struct ValueError {
     /// The policy.
     pub name: Name,
