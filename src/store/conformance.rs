@@ -989,3 +989,59 @@ fn tokens_that_nobody_uses_are_found_page_by_page_and_revoked_unless_they_were_u
     assert_eq!(f.event().details["because"], "unused");
     assert_eq!(idle(later, None, 10), ["BBBBBBBB", "CCCCCCCC"]);
 }
+
+#[test]
+fn the_installation_has_one_id_for_good() {
+    let f = fixture();
+    let id = f.store.instance_id().unwrap();
+    assert!(!id.is_nil());
+    assert_eq!(f.other().instance_id().unwrap(), id);
+    assert_ne!(fixture().store.instance_id().unwrap(), id);
+}
+
+#[test]
+fn a_repository_keeps_its_id_through_a_rename_and_leaves_it_to_nobody() {
+    let f = fixture();
+    let repo = |text: &str| RepoPath::parse(text).unwrap();
+    let (a, b) = (repo("C/P/A"), repo("C/P/B"));
+    let generation = f.store.generation().unwrap();
+    let ids = f
+        .store
+        .repository_ids(&[a.clone(), b.clone(), repo("c/p/a")])
+        .unwrap();
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0], ids[2], "names mean the same in any case");
+    assert_eq!(
+        f.store.generation().unwrap(),
+        generation,
+        "no decision depends on an id"
+    );
+    assert_eq!(
+        f.other().repository_ids(&[b.clone(), a.clone()]).unwrap(),
+        [ids[1], ids[0]]
+    );
+    assert_eq!(f.store.find_repository(ids[0]).unwrap(), Some(a.clone()));
+    assert_eq!(f.store.find_repository(Uuid::nil()).unwrap(), None);
+
+    f.store.rename_access(&CLI, &a, &repo("C/Q/New")).unwrap();
+    assert_eq!(f.store.find_repository(ids[0]).unwrap(), Some(repo("C/Q/New")));
+    assert_ne!(
+        f.store.repository_ids(std::slice::from_ref(&a)).unwrap()[0],
+        ids[0]
+    );
+    f.store
+        .rename_access(&CLI, &repo("C/Q/New"), &repo("C/Q/NEW"))
+        .unwrap();
+    assert_eq!(f.store.find_repository(ids[0]).unwrap(), Some(repo("C/Q/NEW")));
+    f.store.rename_access(&CLI, &repo("C/Q/NEW"), &b).unwrap();
+    assert_eq!(
+        f.store.repository_ids(std::slice::from_ref(&b)).unwrap(),
+        [ids[0]]
+    );
+    assert_eq!(f.store.find_repository(ids[1]).unwrap(), None);
+
+    f.store.delete_access(&CLI, &b).unwrap();
+    assert_eq!(f.store.find_repository(ids[0]).unwrap(), None);
+    assert_ne!(f.store.repository_ids(&[b]).unwrap(), [ids[0]]);
+    assert!(f.store.repository_ids(&[]).unwrap().is_empty());
+}

@@ -15,6 +15,8 @@ mod conformance;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 pub use records::{
     Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
     IdleToken, LABEL_BYTES_MAX, LabelError, LiveToken, NewAccount, NewAuditEvent, NewToken, PasswordHash,
@@ -181,6 +183,41 @@ impl Store {
     pub fn generation(&self) -> Result<u64, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.generation(),
+        }
+    }
+
+    /// Returns the id that tells this installation from others; it is made when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read or written.
+    pub fn instance_id(&self) -> Result<Uuid, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.instance_id(),
+        }
+    }
+
+    /// Returns the ids of repositories, in their order. Those that have none get one, all in one transaction. An id goes
+    /// along when its repository is renamed, and is gone when it is deleted. Whether there is a repository, the store
+    /// does not know.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read or written.
+    pub fn repository_ids(&self, repositories: &[RepoPath]) -> Result<Vec<Uuid>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.repository_ids(repositories),
+        }
+    }
+
+    /// Finds the repository that has an id, as it was spelled when it got it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn find_repository(&self, id: Uuid) -> Result<Option<RepoPath>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.find_repository(id),
         }
     }
 

@@ -80,6 +80,12 @@ pub fn is_invisible(c: char) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub(in crate::store) i64);
 
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An account to be made.
 #[derive(Debug)]
 pub struct NewAccount<'a> {

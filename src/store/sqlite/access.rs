@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::{Sqlite, accounts, audit, tokens};
+use super::{Sqlite, accounts, audit, tokens, repository_ids};
 use crate::names::{AccessPath, RepoPath};
 use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role};
 
@@ -137,6 +137,7 @@ impl Sqlite {
                 "UPDATE access SET path_key = ?2, path = ?3 WHERE path_key = ?1",
                 params![from.key(), to.key(), to.to_string()],
             )?;
+            repository_ids::rename(transaction, from, to)?;
             let limited = tokens::rename_in_limits(transaction, from, to)?;
             let details = json!({
                 "to": to.to_string(),
@@ -158,6 +159,7 @@ impl Sqlite {
         self.write(|transaction| {
             let removed =
                 transaction.execute("DELETE FROM access WHERE path_key = ?1", [repository.key()])?;
+            repository_ids::delete(transaction, repository)?;
             let details = json!({ "rights": removed });
             audit::record(
                 transaction,

@@ -11,6 +11,7 @@ mod audit;
 mod idle;
 mod leaks;
 mod policies;
+mod repository_ids;
 mod rules;
 mod tokens;
 
