@@ -131,28 +131,35 @@ impl RepoPath {
     /// The path of the repository below the server's address, as clients are told it: percent-encoded, and
     /// without the project where it has the repository's name.
     pub fn url_path(&self) -> String {
-        let encode = |name: &str| {
-            let mut out = String::with_capacity(name.len());
-            for byte in name.bytes() {
-                if byte.is_ascii_alphanumeric() || b"._-~!()'@+&".contains(&byte) {
-                    out.push(char::from(byte));
-                } else {
-                    out.push_str(&format!("%{byte:02X}"));
-                }
-            }
-            out
-        };
         if self.project == self.repository {
-            format!("/{}/_git/{}", encode(&self.collection), encode(&self.repository))
+            format!(
+                "/{}/_git/{}",
+                url_component(&self.collection),
+                url_component(&self.repository)
+            )
         } else {
             format!(
                 "/{}/{}/_git/{}",
-                encode(&self.collection),
-                encode(&self.project),
-                encode(&self.repository)
+                url_component(&self.collection),
+                url_component(&self.project),
+                url_component(&self.repository)
             )
         }
     }
+}
+
+/// Percent-encodes a name as a component of a URL's path: what names may hold besides letters and digits stays, if it
+/// may stay.
+pub fn url_component(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"._-~!()'@+&".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 impl fmt::Display for RepoPath {

@@ -2,7 +2,8 @@
 //!
 //! Owns statuses, challenges and the text a client reads. Invariants: the public text is written here or by the gate
 //! for a person, and never holds a path, a database error or the name of something the client may not see; internal
-//! text goes to the log alone; a body is `text/plain`, because git prints no other (`remote: …`).
+//! text goes to the log alone; a body is `text/plain`, because git prints no other (`remote: …`), or, for the REST
+//! interface, the object in which Azure DevOps tells errors and its clients look for them.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -12,13 +13,49 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
+use serde_json::json;
 
 use super::{permits, request_body};
 use crate::auth::{Refusal, RefusalKind};
-use crate::{receive_pack, repository, upload_pack};
+use crate::{receive_pack, repository, store, upload_pack};
 
 /// The challenge that git answers, and the realm by which no credential manager takes patgate for another server.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"patgate\", charset=\"UTF-8\"");
+
+/// The name by which clients of the REST interface tell one error from another: that of an exception of Azure DevOps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeKey {
+    /// Where the exception is declared there.
+    namespace: &'static str,
+    /// Its own name.
+    name: &'static str,
+}
+
+impl TypeKey {
+    /// Names the exception `name` of `namespace`.
+    pub const fn new(namespace: &'static str, name: &'static str) -> Self {
+        TypeKey { namespace, name }
+    }
+
+    /// What an error of this status is where nothing more is known.
+    fn of_status(status: StatusCode) -> Self {
+        const FRAMEWORK: &str = "Microsoft.TeamFoundation.Framework.Server";
+        const WEB_API: &str = "Microsoft.VisualStudio.Services.WebApi";
+        match status {
+            StatusCode::UNAUTHORIZED => TypeKey::new(FRAMEWORK, "UnauthorizedRequestException"),
+            StatusCode::FORBIDDEN => {
+                TypeKey::new("Microsoft.VisualStudio.Services.Security", "AccessCheckException")
+            }
+            StatusCode::NOT_FOUND => TypeKey::new(WEB_API, "VssResourceNotFoundException"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                TypeKey::new(WEB_API, "VssRequestContentTypeNotSupportedException")
+            }
+            StatusCode::TOO_MANY_REQUESTS => TypeKey::new(FRAMEWORK, "RequestBlockedException"),
+            status if status.is_server_error() => TypeKey::new(FRAMEWORK, "TeamFoundationServerException"),
+            _ => TypeKey::new(WEB_API, "VssPropertyValidationException"),
+        }
+    }
+}
 
 /// A refusal or a failure: what the client hears and what the log does.
 #[derive(Debug)]
@@ -27,6 +64,7 @@ pub struct HttpError {
     public: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     internal: Option<String>,
+    type_key: Option<TypeKey>,
 }
 
 impl HttpError {
@@ -36,12 +74,37 @@ impl HttpError {
             public: public.into(),
             headers: Vec::new(),
             internal: None,
+            type_key: None,
         }
     }
 
-    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    /// Adds a header to the response.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+
+    /// Names the error for clients of the REST interface.
+    #[must_use]
+    pub fn keyed(mut self, key: TypeKey) -> Self {
+        self.type_key = Some(key);
+        self
+    }
+
+    /// 400: the request makes no sense, and `public` says what of it.
+    pub fn bad_request(public: impl Into<Cow<'static, str>>) -> Self {
+        HttpError::new(StatusCode::BAD_REQUEST, public)
+    }
+
+    /// 404 in words of the caller's own, which must be the same for what is absent and for what is not to be seen.
+    pub fn absent(public: impl Into<Cow<'static, str>>) -> Self {
+        HttpError::new(StatusCode::NOT_FOUND, public)
+    }
+
+    /// 409: what is asked for goes against what is there.
+    pub fn conflict(public: impl Into<Cow<'static, str>>) -> Self {
+        HttpError::new(StatusCode::CONFLICT, public)
     }
 
     fn retry_after(self, wait: Duration) -> Self {
@@ -84,6 +147,14 @@ impl HttpError {
             StatusCode::NOT_FOUND,
             "There is no such repository here, or your token may not see it. Check the URL, and which repositories \
              the token's owner has access to.",
+        )
+    }
+
+    /// 405 where the router names the methods that would do.
+    pub fn method_unknown() -> Self {
+        HttpError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "This URL does not take requests of this method; the header Allow names those that it takes.",
         )
     }
 
@@ -150,20 +221,43 @@ impl HttpError {
 
     /// Makes the response; `request_id` lets an administrator find an internal error in the log.
     pub fn into_response(self, request_id: &str) -> Response<Bytes> {
-        let mut text = self.public.into_owned();
+        let text = format!("{}\n", self.text(request_id));
+        self.respond(text, HeaderValue::from_static("text/plain; charset=utf-8"))
+    }
+
+    /// Makes the response for a client of the REST interface: what Azure DevOps calls a wrapped exception.
+    pub fn into_json_response(self, request_id: &str) -> Response<Bytes> {
+        let key = self.type_key.unwrap_or_else(|| TypeKey::of_status(self.status));
+        let body = json!({
+            "$id": "1",
+            "innerException": null,
+            "message": self.text(request_id),
+            "typeName": format!("{0}.{1}, {0}", key.namespace, key.name),
+            "typeKey": key.name,
+            "errorCode": 0,
+            "eventId": 3000,
+        });
+        self.respond(
+            body.to_string(),
+            HeaderValue::from_static("application/json; charset=utf-8"),
+        )
+    }
+
+    fn text(&self, request_id: &str) -> String {
+        let mut text = self.public.clone().into_owned();
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             text.push(' ');
             text.push_str(request_id);
         }
-        text.push('\n');
-        let mut response = Response::new(Bytes::from(text));
+        text
+    }
+
+    fn respond(self, body: String, content_type: HeaderValue) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         super::headers::no_cache(headers);
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        headers.insert(CONTENT_TYPE, content_type);
         for (name, value) in self.headers {
             headers.append(name, value);
         }
@@ -212,7 +306,11 @@ impl From<permits::Full> for HttpError {
 impl From<Refusal> for HttpError {
     fn from(refusal: Refusal) -> Self {
         let public = refusal.to_string();
-        match refusal.kind() {
+        let is_over = matches!(
+            refusal,
+            Refusal::TokenExpired { .. } | Refusal::TokenRevoked { .. }
+        );
+        let error = match refusal.kind() {
             RefusalKind::Unauthorized => {
                 HttpError::unauthorized(public, !matches!(refusal, Refusal::CredentialMissing))
             }
@@ -225,7 +323,20 @@ impl From<Refusal> for HttpError {
                 HttpError::too_many_requests(public, Duration::from_secs(refusal.retry_after().unwrap_or(1)))
             }
             RefusalKind::Internal => HttpError::internal(chain(&refusal)),
+        };
+        // There a token that was good once is told from one that never was.
+        if is_over {
+            error.keyed(TypeKey::of_status(StatusCode::FORBIDDEN))
+        } else {
+            error
         }
+    }
+}
+
+impl From<store::Error> for HttpError {
+    /// Takes what no handler has an answer of its own for.
+    fn from(error: store::Error) -> Self {
+        HttpError::internal(chain(&error))
     }
 }
 
@@ -363,6 +474,36 @@ mod tests {
         assert_eq!(status, 500);
         assert!(body.contains("7f00") && !body.contains("/srv"), "{body}");
         assert_eq!(headers.get(CONTENT_TYPE).unwrap(), "text/plain; charset=utf-8");
+    }
+
+    #[test]
+    fn clients_of_the_rest_interface_read_a_wrapped_exception() {
+        let error = HttpError::not_found().keyed(TypeKey::new("A.B", "CException"));
+        let response = error.into_json_response("7f00");
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(
+            response.headers().get(CONTENT_TYPE).unwrap(),
+            "application/json; charset=utf-8"
+        );
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(body["$id"], "1");
+        assert_eq!(body["typeKey"], "CException");
+        assert_eq!(body["typeName"], "A.B.CException, A.B");
+        assert_eq!((&body["errorCode"], &body["eventId"]), (&json!(0), &json!(3000)));
+        assert!(body["innerException"].is_null());
+        assert!(
+            body["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("There is no such repository")
+        );
+        let response = HttpError::internal("/srv").into_json_response("7f00");
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        let message = body["message"].as_str().unwrap();
+        assert!(
+            message.ends_with(" 7f00") && !message.contains("/srv"),
+            "{message}"
+        );
     }
 
     #[test]

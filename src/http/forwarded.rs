@@ -1,11 +1,15 @@
 //! Who the client is when a proxy stands before the server.
 //!
+//! Owns whom and where a request says it came from, and under which name the client reaches the server.
 //! Invariant: `X-Forwarded-…` counts only where the connection comes from a named proxy; anybody else could write
 //! whatever address it likes into them, and so escape the gate's throttle.
 
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use ipnet::IpNet;
 
 /// What is known of the other side of a connection.
@@ -56,6 +60,44 @@ pub fn client(peer: Peer, headers: &HeaderMap, proxies: &[IpNet]) -> Result<Clie
         return Err(Unencrypted);
     }
     Ok(Client { address, is_tls })
+}
+
+/// Longest host and port, in bytes: a name of DNS, a colon and five digits.
+const AUTHORITY_BYTES_MAX: usize = 253 + 6;
+
+/// Neither `Host` nor what stands for it is a name or an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request does not say which host it is for")]
+pub struct NoHost;
+
+/// Returns the URL, without a path, under which the client reaches the server.
+///
+/// It is what the request says, and goes into answers to the same client only.
+///
+/// # Errors
+///
+/// When the request names no host, or one that could break out of a URL.
+pub fn base_url(peer: Peer, client: Client, parts: &Parts, proxies: &[IpNet]) -> Result<String, NoHost> {
+    let is_forwarded = is_proxy(peer.address.to_canonical(), proxies);
+    let forwarded = is_forwarded
+        .then(|| last_value(&parts.headers, "x-forwarded-host"))
+        .flatten();
+    let host = || parts.headers.get(HOST).and_then(|value| value.to_str().ok());
+    let text = forwarded
+        .or_else(|| parts.uri.authority().map(Authority::as_str))
+        .or_else(host)
+        .ok_or(NoHost)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
+    if text.len() > AUTHORITY_BYTES_MAX || !text.bytes().all(is_plain) {
+        return Err(NoHost);
+    }
+    let authority: Authority = text.parse().map_err(|_| NoHost)?;
+    // Parsing takes any digits for a port.
+    if authority.host().len() < authority.as_str().len() && authority.port_u16().is_none() {
+        return Err(NoHost);
+    }
+    let scheme = if client.is_tls { "https" } else { "http" };
+    Ok(format!("{scheme}://{authority}"))
 }
 
 fn is_proxy(address: IpAddr, proxies: &[IpNet]) -> bool {
@@ -142,6 +184,46 @@ mod tests {
         assert_eq!(ask("fd00::1", true, &lines), Ok(("2001:db8::1".into(), true)));
         let junk = [("x-forwarded-for", "1.2.3.4, unknown")];
         assert_eq!(ask("10.1.1.1", true, &junk), Ok(("10.1.1.1".into(), true)));
+    }
+
+    #[test]
+    fn the_server_has_the_name_by_which_its_client_called_it() {
+        let ask = |peer: &str, uri: &str, headers: &[(&str, &str)]| {
+            let mut request = hyper::Request::builder().uri(uri);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let proxies: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+            let peer = Peer {
+                address: peer.parse().unwrap(),
+                is_tls: true,
+            };
+            let client = client(peer, &parts.headers, &proxies).unwrap();
+            base_url(peer, client, &parts, &proxies).map_err(|error| error.to_string())
+        };
+        let ok = |text: &str| Ok(text.to_owned());
+        assert_eq!(
+            ask("192.0.2.1", "/x", &[("host", "git.example:8443")]),
+            ok("https://git.example:8443")
+        );
+        assert_eq!(
+            ask("192.0.2.1", "/x", &[("host", "[::1]:80")]),
+            ok("https://[::1]:80")
+        );
+        assert_eq!(
+            ask("192.0.2.1", "https://two.example/x", &[]),
+            ok("https://two.example")
+        );
+        let forwarded = [("host", "inner"), ("x-forwarded-host", "outer.example")];
+        assert_eq!(ask("10.0.0.1", "/x", &forwarded), ok("https://outer.example"));
+        assert_eq!(ask("192.0.2.1", "/x", &forwarded), ok("https://inner"));
+        for host in ["", "a/b", "a b", "u@a", "a\"b", "a:99999", "<x>", "a,b", "a?x"] {
+            assert!(ask("192.0.2.1", "/x", &[("host", host)]).is_err(), "{host}");
+        }
+        assert!(ask("192.0.2.1", "/x", &[]).is_err());
+        let long = "a".repeat(300);
+        assert!(ask("192.0.2.1", "/x", &[("host", &long)]).is_err());
     }
 
     #[test]
