@@ -223,6 +223,33 @@ impl Repository {
         self.object_hash
     }
 
+    /// Returns how many bytes its packs have.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be listed.
+    pub fn packs_bytes(&self) -> Result<u64, Error> {
+        let dir = self.git_dir.join("objects").join("pack");
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error).at("list", &dir),
+        };
+        let mut bytes = 0u64;
+        for entry in entries {
+            let entry = entry.at("list", &dir)?;
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "pack")
+            {
+                // One that was just joined with others is gone.
+                bytes = bytes.saturating_add(entry.metadata().map_or(0, |metadata| metadata.len()));
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Returns what the repository's own configuration said when it was opened.
     pub fn settings(&self) -> &settings::Settings {
         &self.settings

@@ -9,12 +9,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use hashbrown::HashMap;
 
 use super::refs::Stat;
 use super::{Error, IoContext, Repository, create, durable};
-use crate::names::{self, RepoPath};
+use crate::names::{self, AccessPath, RepoPath};
 
 /// Beginning of the names of repositories that are being made.
 const NEW_PREFIX: &str = ".patgate-new-";
@@ -137,10 +138,29 @@ impl Repositories {
     ///
     /// When a directory cannot be listed.
     pub fn list(&self) -> Result<Vec<RepoPath>, Error> {
+        self.list_below(&AccessPath::Server)
+    }
+
+    /// Lists the repositories of a part of the server, sorted; case does not matter.
+    ///
+    /// # Errors
+    ///
+    /// When a directory cannot be listed.
+    pub fn list_below(&self, place: &AccessPath) -> Result<Vec<RepoPath>, Error> {
+        let (collection, project) = match place {
+            AccessPath::Server => (None, None),
+            AccessPath::Collection(collection) => (Some(collection.as_str()), None),
+            AccessPath::Project(collection, project) => (Some(collection.as_str()), Some(project.as_str())),
+            AccessPath::Repository(path) => return Ok(self.locate(path)?.into_iter().collect()),
+        };
+        let named = |dir: &Path, name: Option<&str>| match name {
+            Some(name) => self.spellings(dir, name, ""),
+            None => self.dir_names(dir),
+        };
         let mut all = Vec::new();
-        for collection in self.dir_names(&self.root)? {
+        for collection in named(&self.root, collection)? {
             let collection_dir = self.root.join(&collection);
-            for project in self.dir_names(&collection_dir)? {
+            for project in named(&collection_dir, project)? {
                 for name in self.dir_names(&collection_dir.join(&project))? {
                     let Some(name) = name.strip_suffix(".git") else {
                         continue;
@@ -154,6 +174,38 @@ impl Repositories {
         }
         all.sort();
         Ok(all)
+    }
+
+    /// Spells the collection and the project of `path` as they are spelled on disk, where there are such: a repository
+    /// can then be made in them.
+    ///
+    /// # Errors
+    ///
+    /// When a directory cannot be listed.
+    pub fn spell(&self, path: &RepoPath) -> Result<RepoPath, Error> {
+        let own = |dir: &Path, name: &str| -> Result<String, Error> {
+            let found = self.spellings(dir, name, "")?.into_iter().next();
+            Ok(found.unwrap_or_else(|| name.to_owned()))
+        };
+        let collection = own(&self.root, path.collection())?;
+        let project = own(&self.root.join(&collection), path.project())?;
+        // They are names on disk, which were checked when they were listed, or those of the path.
+        Ok(RepoPath::new(&collection, &project, path.repository()).unwrap_or_else(|_| path.clone()))
+    }
+
+    /// Tells when a repository was last made in a project, renamed in it or taken from it; `None` if there is no such
+    /// project. The names are spelled as on disk.
+    ///
+    /// # Errors
+    ///
+    /// When the system fails.
+    pub fn project_changed_at(&self, collection: &str, project: &str) -> Result<Option<SystemTime>, Error> {
+        let dir = self.root.join(collection).join(project);
+        match fs::metadata(&dir).and_then(|metadata| metadata.modified()) {
+            Ok(time) => Ok(Some(time)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("read", &dir),
+        }
     }
 
     /// Makes an empty repository, durably: it is there whole or not at all.

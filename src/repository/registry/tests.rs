@@ -79,6 +79,37 @@ fn the_spelling_that_was_asked_for_comes_first_and_others_are_tried_whole() {
 }
 
 #[test]
+fn a_part_of_the_server_is_listed_in_any_case() {
+    let (root, repositories) = created(&["C/P/R", "C/P/A b", "C/Q/R", "D/P/R"]);
+    let below = |place: &str| {
+        let all = repositories
+            .list_below(&AccessPath::parse(place).unwrap())
+            .unwrap();
+        all.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(below("/").len(), 4);
+    assert_eq!(below("c"), ["C/P/A b", "C/P/R", "C/Q/R"]);
+    assert_eq!(below("c/p"), ["C/P/A b", "C/P/R"]);
+    assert_eq!(below("C/P/r"), ["C/P/R"]);
+    for nothing in ["X", "C/X", "C/P/X"] {
+        assert!(below(nothing).is_empty(), "{nothing}");
+    }
+    create(&root.path().join("c/p/r.git"), gix_hash::Kind::Sha1, "main").unwrap();
+    assert_eq!(below("C/P"), ["C/P/A b", "C/P/R", "c/p/r"]);
+}
+
+#[test]
+fn a_new_repository_is_put_where_its_project_is() {
+    let (_root, repositories) = created(&["Acme/Web/Shop"]);
+    let spell = |name: &str| repositories.spell(&path(name)).unwrap().to_string();
+    assert_eq!(spell("acme/WEB/new"), "Acme/Web/new");
+    assert_eq!(spell("acme/Fresh/New"), "Acme/Fresh/New");
+    assert_eq!(spell("other/web/New"), "other/web/New");
+    assert!(repositories.project_changed_at("Acme", "Web").unwrap().is_some());
+    assert_eq!(repositories.project_changed_at("Acme", "None").unwrap(), None);
+}
+
+#[test]
 fn a_name_that_differs_only_in_case_is_refused() {
     let (_root, repositories) = created(&["C/P/R"]);
     let create = |name: &str| repositories.create(&path(name), &options(gix_hash::Kind::Sha1));
