@@ -18,6 +18,15 @@ use crate::repository::{Repositories, Repository};
 use crate::telemetry::Record;
 use crate::{receive_pack, upload_pack};
 
+/// What the REST interface works on.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The gate, and the store behind it.
+    pub gate: Gate,
+    /// The repositories.
+    pub repositories: Arc<Repositories>,
+}
+
 /// The gate and the repositories.
 pub trait Backend: Send + Sync + 'static {
     /// Who asks.
@@ -26,6 +35,11 @@ pub trait Backend: Send + Sync + 'static {
     type Fetch: FetchAccess;
     /// The right to push to one repository, and the repository.
     type Push: PushAccess;
+
+    /// What the REST interface works on; None if there is none.
+    fn services(&self) -> Option<Services> {
+        None
+    }
 
     /// Tells who asks. `authorization` is the header's value as received.
     ///
@@ -129,7 +143,7 @@ pub trait PushAccess: Send + 'static {
 pub struct Patgate {
     gate: Gate,
     leaks: Arc<leak::Guard>,
-    repositories: Repositories,
+    repositories: Arc<Repositories>,
 }
 
 impl Patgate {
@@ -139,7 +153,7 @@ impl Patgate {
         Patgate {
             gate,
             leaks: Arc::new(leaks),
-            repositories,
+            repositories: Arc::new(repositories),
         }
     }
 
@@ -205,6 +219,13 @@ impl Backend for Patgate {
     type Principal = Principal;
     type Fetch = Granted<Fetch>;
     type Push = Granted<Push>;
+
+    fn services(&self) -> Option<Services> {
+        Some(Services {
+            gate: self.gate.clone(),
+            repositories: Arc::clone(&self.repositories),
+        })
+    }
 
     fn authenticate(&self, authorization: Option<&[u8]>, client: Client) -> Result<Principal, HttpError> {
         self.gate

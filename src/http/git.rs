@@ -6,6 +6,7 @@
 //! A fetch ends when its client goes away; a push only until its whole request has arrived, then it runs to its end.
 //! gitprotocol-http(5); git http-backend(1).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::backend::{Backend, FetchAccess, PushAccess};
 use super::body::Content;
 use super::bridge::{self, Answer, Job};
 use super::error::HttpError;
-use super::forwarded::Client;
+use super::forwarded::{Client, Peer};
 use super::permits::Permit;
 use super::request_body::{self, Encoding};
 use super::router::{GitRequest, ServiceParameter};
@@ -41,6 +42,8 @@ pub(super) struct Exchange<'a, B> {
     pub body: &'a mut Option<Incoming>,
     /// Where it came from.
     pub client: Client,
+    /// The other side of its connection.
+    pub peer: Peer,
     /// What the log is to hold.
     pub record: Arc<Record>,
 }
@@ -51,6 +54,12 @@ pub(super) async fn answer_nothing<B: Backend>(exchange: Exchange<'_, B>) -> Htt
         .with_principal(|backend, principal| backend.open_fetch(principal, &[]).map(drop))
         .await;
     opened.err().unwrap_or_else(HttpError::not_found)
+}
+
+/// Lets the gate look at a request whose path cannot be read, and tells those whom it lets in.
+pub(super) async fn answer_malformed<B: Backend>(exchange: Exchange<'_, B>) -> HttpError {
+    let refused = exchange.refuse::<()>(HttpError::bad_request("The URL is not percent-encoded UTF-8."));
+    refused.await.err().unwrap_or_else(HttpError::not_found)
 }
 
 /// Answers a request for something of a repository.
@@ -222,8 +231,7 @@ impl<B: Backend> Exchange<'_, B> {
         let place = place.map_err(|error| HttpError::internal(format_args!("the gate: {error}")))?;
         let backend = Arc::clone(&self.app.backend);
         let authorization = authorization(&self.parts.headers);
-        let agent = self.parts.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-        let client = auth::Client::new(self.client.address, agent);
+        let client = client(self.client.address, &self.parts.headers);
         let record = Arc::clone(&self.record);
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -262,8 +270,13 @@ impl<B: Backend> Exchange<'_, B> {
     }
 }
 
+/// The sender of a request, as the gate knows it.
+pub(super) fn client(address: IpAddr, headers: &HeaderMap) -> auth::Client {
+    auth::Client::new(address, headers.get(USER_AGENT).map(HeaderValue::as_bytes))
+}
+
 /// The one `Authorization` header. Of several, none can be meant, and the gate is told of one that it cannot read.
-fn authorization(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn authorization(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     match (values.next(), values.next()) {
         (first, None) => first.cloned(),

@@ -1,12 +1,14 @@
 //! HTTP: routes, the gate's place before them, bodies and errors.
 //!
 //! Owns how a request becomes an answer. Does not know sockets, TLS or when the server stops, which are `server`'s.
-//! Invariants: every path but `/_health/…` passes the gate first; no engine runs on the async runtime's threads; an
-//! error becomes a response in one place ([`error`]).
+//! Invariants: every path but `/_health/…` passes the gate first (in the REST interface, `api`, every one that does not
+//! say otherwise in its row); no engine runs on the async runtime's threads; an error becomes a response in one place
+//! ([`error`]).
 //!
 //! The main address answers `/_health/live` and `/_health/ready` to anyone, with one word. `/_metrics` and the details
 //! of health are on the address for operation only.
 
+mod api;
 pub mod backend;
 pub mod body;
 mod bridge;
@@ -35,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::api::Api;
 use self::backend::Backend;
 use self::body::{Content, ResponseBody};
 use self::error::HttpError;
@@ -81,11 +84,11 @@ const ADVERTISEMENTS_PER_TRANSFER: usize = 2;
 pub const GATE_AT_ONCE: usize = 64;
 
 impl Capacity {
-    /// Threads that engines and the gate can block at once.
+    /// Threads that engines, the gate and the REST interface can block at once.
     pub fn threads_max(self) -> usize {
         self.transfers
             .saturating_mul(1 + ADVERTISEMENTS_PER_TRANSFER)
-            .saturating_add(GATE_AT_ONCE)
+            .saturating_add(GATE_AT_ONCE + api::CALLS_AT_ONCE)
     }
 }
 
@@ -93,6 +96,7 @@ impl Capacity {
 #[derive(Debug)]
 pub struct App<B> {
     backend: Arc<B>,
+    api: Option<Api>,
     settings: RwLock<Arc<Settings>>,
     transfers: Permits,
     advertisements: Permits,
@@ -118,6 +122,7 @@ impl<B: Backend> App<B> {
     /// Puts the routes before `backend`.
     pub fn new(backend: B, settings: Settings, capacity: Capacity) -> Arc<Self> {
         Arc::new(App {
+            api: backend.services().map(Api::new),
             backend: Arc::new(backend),
             settings: RwLock::new(Arc::new(settings)),
             transfers: Permits::new(capacity.transfers, capacity.queue),
@@ -182,7 +187,7 @@ impl<B: Backend> App<B> {
         let record = Arc::new(Record::new(method_label(request.method()), address));
         // Whatever is logged on the way carries the id.
         let span = tracing::error_span!("request", id = record.id());
-        self.respond_to(request, client, settings, record)
+        self.respond_to(request, peer, client, settings, record)
             .instrument(span)
             .await
     }
@@ -190,6 +195,7 @@ impl<B: Backend> App<B> {
     async fn respond_to(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        peer: Peer,
         client: Result<Client, Unencrypted>,
         settings: Arc<Settings>,
         record: Arc<Record>,
@@ -199,6 +205,7 @@ impl<B: Backend> App<B> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let route = router::parse(target);
         record.set_route(route_label(&route));
+        let reads_json = matches!(route, Ok(Route::Api { .. })) || router::is_api(target);
         let mut body = Some(body);
         let answer = match client {
             Err(error) => Err(HttpError::forbidden(
@@ -213,6 +220,7 @@ impl<B: Backend> App<B> {
                     parts: &parts,
                     body,
                     client,
+                    peer,
                     record,
                 };
                 self.answer(exchange, route).await
@@ -222,12 +230,18 @@ impl<B: Backend> App<B> {
             Ok(response) => response,
             Err(error) => {
                 error.log("a request was not served");
-                if let Some(body) = body {
-                    self.drain(&parts, body).await;
-                }
-                error.into_response(record.id()).map(Content::Full)
+                let response = if reads_json {
+                    error.into_json_response(record.id())
+                } else {
+                    error.into_response(record.id())
+                };
+                response.map(Content::Full)
             }
         };
+        let is_refusal = response.status().is_client_error() || response.status().is_server_error();
+        if is_refusal && let Some(body) = body {
+            self.drain(&parts, body).await;
+        }
         finish(response, &parts.method, log)
     }
 
@@ -240,7 +254,11 @@ impl<B: Backend> App<B> {
             Ok(Route::Live) => Ok(ops::live()),
             Ok(Route::Ready) => Ok(ops::ready(self.is_draining.load(Ordering::Relaxed), None)),
             Ok(Route::Repository { candidates, request }) => git::answer(exchange, candidates, request).await,
+            Ok(Route::Api { scope, path }) => api::answer(exchange, scope, path).await,
             Ok(Route::Metrics) => Err(git::answer_nothing(exchange).await),
+            Err(error @ RouteError::Encoding) if router::is_api(exchange.parts.uri.path()) => {
+                Err(git::answer_malformed(exchange).await.because(error))
+            }
             Err(error) => Err(git::answer_nothing(exchange).await.because(error)),
         }
     }
@@ -303,6 +321,7 @@ fn method_label(method: &Method) -> MethodLabel {
 fn route_label(route: &Result<Route, RouteError>) -> RouteLabel {
     match route {
         Ok(Route::Live | Route::Ready | Route::Metrics) => RouteLabel::Operation,
+        Ok(Route::Api { .. }) => RouteLabel::Api,
         Ok(Route::Repository { request, .. }) => match request {
             GitRequest::InfoRefs(ServiceParameter::Known(Service::UploadPack)) => RouteLabel::UploadPackRefs,
             GitRequest::InfoRefs(ServiceParameter::Known(Service::ReceivePack)) => {

@@ -3,7 +3,7 @@
 //! Owns every URL form that patgate answers. Does not know who asks, whether a repository exists, or HTTP methods
 //! and headers. Pure: no input makes it panic, and each percent-encoded byte is decoded exactly once, after the path
 //! was cut at its slashes, so that no encoding can move a component's borders. The suffixes are those of
-//! gitprotocol-http(5), the repository part is Azure DevOps's.
+//! gitprotocol-http(5), the repository part and what stands before `_apis` are Azure DevOps's.
 
 use std::borrow::Cow;
 
@@ -13,6 +13,12 @@ use crate::protocol::Service;
 /// Longest path and query that is looked at, in bytes: three names of 128 characters, all percent-encoded as four
 /// bytes each, and the suffix stay below.
 pub const TARGET_BYTES_MAX: usize = 8 << 10;
+
+/// The component with which the REST interface begins.
+const APIS: &str = "_apis";
+
+/// What stands after a repository's URL when its project and collection are asked for.
+const INFO: &str = "/vsts/info";
 
 /// What a URL asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +36,31 @@ pub enum Route {
     Ready,
     /// `/_metrics`: figures for Prometheus.
     Metrics,
+    /// Something of the REST interface.
+    Api {
+        /// What the part before `_apis` names.
+        scope: ApiScope,
+        /// The components after `_apis`, decoded; none for `_apis` itself.
+        path: Vec<String>,
+    },
+}
+
+/// What a URL of the REST interface is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiScope {
+    /// The places that the part before `_apis` can mean, the likeliest first; never empty.
+    Places(Vec<Place>),
+    /// A repository's own URL, with `/vsts/info` after it: what it can mean, as for [`Route::Repository`].
+    Repository(Vec<RepoPath>),
+}
+
+/// A part of the server, as a URL names it: all of it, a collection, or a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The collection; None where the URL names none, and the default collection is meant.
+    pub collection: Option<String>,
+    /// The project, by its name or by the id that the REST interface gives it.
+    pub project: Option<String>,
 }
 
 /// The part of a URL after the repository.
@@ -95,18 +126,52 @@ pub fn parse(path_and_query: &str) -> Result<Route, RouteError> {
     }
     let marker = words
         .iter()
-        .position(|word| is(word, "_git"))
+        .position(|word| is(word, "_git") || is(word, APIS))
         .ok_or(RouteError::Unknown)?;
     let (before, after) = words.split_at_checked(marker).ok_or(RouteError::Unknown)?;
+    if let [marker, rest @ ..] = after
+        && is(marker, APIS)
+    {
+        let scope = ApiScope::Places(places(before)?);
+        return Ok(api(scope, rest));
+    }
     let after = match after {
         [_, marker, rest @ ..] if is(marker, "_full") || is(marker, "_optimized") => rest,
         [_, rest @ ..] => rest,
         [] => return Err(RouteError::Unknown),
     };
     let (name, suffix) = after.split_first().ok_or(RouteError::Unknown)?;
+    if let [a, b] = suffix
+        && is(a, "vsts")
+        && is(b, "info")
+    {
+        let scope = ApiScope::Repository(candidates(before, names::strip_dot_git(name))?);
+        return Ok(api(scope, suffix));
+    }
     let request = git_request(suffix, query)?;
     let candidates = candidates(before, names::strip_dot_git(name))?;
     Ok(Route::Repository { candidates, request })
+}
+
+/// Tells whether a path and query belong to the REST interface, even where they are none that [`parse`] takes: whoever
+/// asks for them reads JSON.
+pub fn is_api(path_and_query: &str) -> bool {
+    let path = path_and_query
+        .split_once('?')
+        .map_or(path_and_query, |(path, _)| path);
+    path.split('/').any(|word| is(word, APIS)) || {
+        let end = path.len().checked_sub(INFO.len());
+        end.and_then(|end| path.get(end..))
+            .is_some_and(|end| is(end, INFO))
+    }
+}
+
+fn api(scope: ApiScope, path: &[&str]) -> Route {
+    // The slash at the end of `/_apis/` has gone already; that of `/_apis//` stays an empty component.
+    Route::Api {
+        scope,
+        path: path.iter().map(|word| (*word).to_owned()).collect(),
+    }
 }
 
 /// The paths that belong to no repository.
@@ -173,6 +238,45 @@ fn candidates(before: &[&str], name: &str) -> Result<Vec<RepoPath>, RouteError> 
     }
 }
 
+/// The places that `before` + `/_apis` can mean, by the rules of [`candidates`].
+fn places(before: &[&str]) -> Result<Vec<Place>, RouteError> {
+    let place = |collection: Option<&str>, project: Option<&str>| -> Result<Place, RouteError> {
+        for name in [collection, project].into_iter().flatten() {
+            names::check(name)?;
+        }
+        Ok(Place {
+            collection: collection.map(str::to_owned),
+            project: project.map(str::to_owned),
+        })
+    };
+    let without_prefix = match before {
+        [first, rest @ ..] if is(first, "tfs") => Some(rest),
+        _ => None,
+    };
+    let mut found = Vec::with_capacity(4);
+    let mut first_error = None;
+    for scope in without_prefix.into_iter().chain([before]) {
+        let readings = match scope {
+            [] => vec![place(None, None)],
+            [only] if is(only, DEFAULT_COLLECTION) => vec![place(Some(DEFAULT_COLLECTION), None)],
+            [only] => vec![place(Some(only), None), place(None, Some(only))],
+            [collection, project] => vec![place(Some(collection), Some(project))],
+            _ => Vec::new(),
+        };
+        for reading in readings {
+            match reading {
+                Ok(place) => found.push(place),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+    }
+    if found.is_empty() {
+        Err(first_error.unwrap_or(RouteError::Unknown))
+    } else {
+        Ok(found)
+    }
+}
+
 fn readings(scope: &[&str], name: &str) -> Vec<Result<RepoPath, names::Error>> {
     match scope {
         [] => vec![RepoPath::new(DEFAULT_COLLECTION, name, name)],
@@ -191,7 +295,7 @@ fn is(word: &str, keyword: &str) -> bool {
 }
 
 /// Decodes `%XX` once. A `+` stays one: it means a space in forms only.
-fn decode(segment: &str) -> Result<Cow<'_, str>, RouteError> {
+pub(super) fn decode(segment: &str) -> Result<Cow<'_, str>, RouteError> {
     if !segment.contains('%') {
         return Ok(Cow::Borrowed(segment));
     }
@@ -345,6 +449,114 @@ mod tests {
         assert_eq!(parse(&long), Err(RouteError::TooLong));
     }
 
+    fn api(url: &str) -> (Vec<(Option<String>, Option<String>)>, Vec<String>) {
+        match parse(url) {
+            Ok(Route::Api {
+                scope: ApiScope::Places(places),
+                path,
+            }) => {
+                let pairs = places.into_iter().map(|place| (place.collection, place.project));
+                (pairs.collect(), path)
+            }
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_form_before_apis_is_understood() {
+        let place = |collection: Option<&str>, project: Option<&str>| {
+            (collection.map(str::to_owned), project.map(str::to_owned))
+        };
+        let default = Some("DefaultCollection");
+        for (url, expected) in [
+            ("/_apis", vec![place(None, None)]),
+            ("/_apis/", vec![place(None, None)]),
+            ("/_APIs/git", vec![place(None, None)]),
+            ("/X/_apis", vec![place(Some("X"), None), place(None, Some("X"))]),
+            ("/defaultcollection/_apis", vec![place(default, None)]),
+            ("/C/P/_apis", vec![place(Some("C"), Some("P"))]),
+            (
+                "/C/Git%20project/_apis",
+                vec![place(Some("C"), Some("Git project"))],
+            ),
+            (
+                "/tfs/_apis",
+                vec![
+                    place(None, None),
+                    place(Some("tfs"), None),
+                    place(None, Some("tfs")),
+                ],
+            ),
+            (
+                "/tfs/C/_apis",
+                vec![
+                    place(Some("C"), None),
+                    place(None, Some("C")),
+                    place(Some("tfs"), Some("C")),
+                ],
+            ),
+            ("/tfs/C/P/_apis", vec![place(Some("C"), Some("P"))]),
+        ] {
+            assert_eq!(api(url).0, expected, "{url}");
+        }
+        for url in [
+            "/A/B/C/_apis",
+            "//_apis",
+            "/C/%2e%2e/_apis",
+            "/C/a%2Fb/_apis",
+            "/C/_x/_apis",
+        ] {
+            assert!(parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_follows_apis_is_cut_before_it_is_decoded() {
+        assert_eq!(api("/_apis").1, Vec::<String>::new());
+        assert_eq!(
+            api("/_apis/git/Repositories/a%2Fb%20c/refs/?filter=x").1,
+            ["git", "Repositories", "a/b c", "refs"]
+        );
+        assert_eq!(api("/_apis//x").1, ["", "x"]);
+        assert_eq!(api("/_apis/%252F").1, ["%2F"]);
+        assert_eq!(parse("/_apis/%ff"), Err(RouteError::Encoding));
+    }
+
+    #[test]
+    fn a_repository_says_where_it_belongs() {
+        let Ok(Route::Api {
+            scope: ApiScope::Repository(candidates),
+            path,
+        }) = parse("/C/P/_git/R/VSTS/info")
+        else {
+            panic!("it is part of the REST interface");
+        };
+        assert_eq!(candidates.len(), 1);
+        assert_eq!(candidates[0].to_string(), "C/P/R");
+        assert_eq!(path, ["VSTS", "info"]);
+    }
+
+    #[test]
+    fn what_is_asked_of_the_rest_interface_is_known_even_where_it_cannot_be_parsed() {
+        for url in [
+            "/_apis/%ff",
+            "/A/B/C/_APIS/x",
+            "/_apis?x",
+            "/_git/%ff/vsts/info?x",
+        ] {
+            assert!(is_api(url), "{url}");
+        }
+        for url in [
+            "/",
+            "/_git/R/info/refs?service=/_apis/",
+            "/x_apis",
+            "/vsts/inf",
+            "/_git/R",
+        ] {
+            assert!(!is_api(url), "{url}");
+        }
+    }
+
     #[test]
     fn operation_paths_are_case_insensitive() {
         assert_eq!(parse("/_health/live"), Ok(Route::Live));
@@ -363,6 +575,19 @@ mod tests {
                     assert_eq!(RepoPath::parse(&text).as_ref(), Ok(&path));
                     assert!(text.split('/').all(|name| names::check(name).is_ok()), "{text}");
                 }
+            } else if let Ok(Route::Api {
+                scope: ApiScope::Places(places),
+                ..
+            }) = parse(input)
+            {
+                assert!((1..=4).contains(&places.len()), "{places:?}");
+                let names = places
+                    .iter()
+                    .flat_map(|place| [&place.collection, &place.project]);
+                assert!(
+                    names.flatten().all(|name| names::check(name).is_ok()),
+                    "{places:?}"
+                );
             }
         });
     }

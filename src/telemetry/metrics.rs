@@ -39,6 +39,8 @@ impl MethodLabel {
 /// What a request asked for, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RouteLabel {
+    /// The REST interface.
+    Api,
     /// Health and metrics.
     Operation,
     /// Any path that is none of the others.
@@ -60,6 +62,7 @@ impl RouteLabel {
     /// The label's text.
     pub fn as_str(self) -> &'static str {
         match self {
+            RouteLabel::Api => "api",
             RouteLabel::Operation => "operation",
             RouteLabel::Other => "other",
             RouteLabel::ReceivePack => "receive-pack",

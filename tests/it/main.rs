@@ -19,6 +19,7 @@ mod policy;
 mod push_rules;
 mod repositories;
 mod requests;
+mod rest_discovery;
 mod scenarios;
 mod story;
 mod token_life;

@@ -96,11 +96,18 @@ impl Patgate {
     /// Makes an account.
     #[track_caller]
     pub fn user(&self, name: &str) {
-        run::run(
-            &mut self.command(&["user", "add", name, "--password-stdin"]),
-            format!("{PASSWORD}\n").as_bytes(),
-        )
-        .ok();
+        self.add(&["user", "add", name, "--password-stdin"]);
+    }
+
+    /// Makes an administrator of the server.
+    #[track_caller]
+    pub fn administrator(&self, name: &str) {
+        self.add(&["user", "add", name, "--admin", "--password-stdin"]);
+    }
+
+    #[track_caller]
+    fn add(&self, args: &[&str]) {
+        run::run(&mut self.command(args), format!("{PASSWORD}\n").as_bytes()).ok();
     }
 
     /// Makes an account that may fetch and push everywhere.
@@ -170,6 +177,20 @@ impl Patgate {
             text: text.to_owned(),
             id: text[4..12].to_owned(),
         }
+    }
+
+    /// Limits a token to what `limits` says: the lists `paths`, `refs` and `networks`.
+    pub fn limit(&self, token: &Token, limits: &Value) {
+        let db = rusqlite::Connection::open(self.data.join("patgate.db")).expect("the database opens");
+        db.busy_timeout(std::time::Duration::from_secs(10))
+            .expect("a busy timeout");
+        let changed = db
+            .execute(
+                "UPDATE tokens SET limits = ?2 WHERE id = ?1",
+                [&token.id, &limits.to_string()],
+            )
+            .expect("a token can be changed");
+        assert_eq!(changed, 1, "the token {} must be there", token.id);
     }
 
     /// Makes a token, its secret and its last use older, as time would.

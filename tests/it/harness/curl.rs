@@ -70,6 +70,13 @@ impl Curl {
         curl
     }
 
+    /// With this body, as it is.
+    pub fn body(self, body: &[u8]) -> Curl {
+        let mut curl = self.args(&["--data-binary", "@-"]);
+        curl.body = body.to_vec();
+        curl
+    }
+
     /// Further arguments of `curl`.
     pub fn args(mut self, args: &[&str]) -> Curl {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));

@@ -1,0 +1,203 @@
+//! One call of an endpoint: who calls, of what, with which arguments.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use super::endpoint::{Endpoint, Level, Param, Value};
+use super::ids::Ids;
+use super::{Shared, body};
+use crate::auth::{self, Gate, Principal};
+use crate::http::Settings;
+use crate::http::error::HttpError;
+use crate::http::router::{ApiScope, Place};
+use crate::http::running::Engines;
+use crate::names::RepoPath;
+use crate::repository::Repositories;
+use crate::store::{Actor, Store};
+use crate::telemetry::{Metrics, Record};
+
+/// What is known of a request before it is routed. Goes through the router as an extension.
+pub(super) struct Context {
+    /// What all requests share.
+    pub shared: Arc<Shared>,
+    /// The server's settings when the request came in.
+    pub settings: Arc<Settings>,
+    /// Where it came from.
+    pub client: auth::Client,
+    /// The header as it was received.
+    pub authorization: Option<HeaderValue>,
+    /// The URL, without a path, by which the client reaches the server.
+    pub base: String,
+    /// What the part of the URL before `_apis` names.
+    pub scope: ApiScope,
+    /// The components after it, as they were sent.
+    pub path: Vec<String>,
+    /// What the log is to hold.
+    pub record: Arc<Record>,
+    /// Where refusals are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where what runs is entered, so that the server waits for it.
+    pub engines: Engines,
+    /// Places before the gate.
+    pub gate_places: Arc<Semaphore>,
+}
+
+impl Context {
+    /// What the part of the URL before `_apis` names.
+    pub fn level(&self) -> Level {
+        match &self.scope {
+            ApiScope::Repository(_) => Level::Repository,
+            ApiScope::Places(places) => match places.first() {
+                Some(Place { project: Some(_), .. }) => Level::Project,
+                Some(Place {
+                    collection: Some(_), ..
+                }) => Level::Collection,
+                _ => Level::Server,
+            },
+        }
+    }
+}
+
+/// Who calls.
+#[derive(Debug)]
+pub(super) enum Caller {
+    /// The owner of a token.
+    Token(Principal),
+    /// Somebody who proved nothing.
+    Nobody,
+}
+
+/// One call, to be answered where it may block.
+pub(super) struct Call {
+    /// Of which endpoint.
+    pub endpoint: &'static Endpoint,
+    /// What is known of the request.
+    pub context: Arc<Context>,
+    /// Who calls.
+    pub caller: Caller,
+    /// The query's parameters.
+    pub values: Vec<(&'static str, Value)>,
+    /// The body, inflated; empty where the endpoint takes none.
+    pub body: Bytes,
+}
+
+impl Call {
+    /// Whose token it is.
+    ///
+    /// # Errors
+    ///
+    /// When the endpoint asks for none, which is a fault of ours.
+    pub fn principal(&self) -> Result<&Principal, HttpError> {
+        match &self.caller {
+            Caller::Token(principal) => Ok(principal),
+            Caller::Nobody => Err(HttpError::internal(format_args!(
+                "'{}' knows no token",
+                self.endpoint.id
+            ))),
+        }
+    }
+
+    /// Who the audit trail says it was.
+    pub fn actor(&self) -> Result<Actor, HttpError> {
+        Ok(self.principal()?.actor())
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &Gate {
+        &self.context.shared.services.gate
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.gate().store()
+    }
+
+    /// All repositories.
+    pub fn repositories(&self) -> &Repositories {
+        &self.context.shared.services.repositories
+    }
+
+    /// The ids of this installation.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn ids(&self) -> Result<Ids, HttpError> {
+        self.context.shared.ids()
+    }
+
+    /// The URL, without a path, by which the client reaches the server.
+    pub fn base(&self) -> &str {
+        &self.context.base
+    }
+
+    /// The places that the URL can mean, the likeliest first; none for a repository's URL.
+    pub fn places(&self) -> &[Place] {
+        match &self.context.scope {
+            ApiScope::Places(places) => places,
+            ApiScope::Repository(_) => &[],
+        }
+    }
+
+    /// The repositories that a repository's URL can mean.
+    pub fn candidates(&self) -> &[RepoPath] {
+        match &self.context.scope {
+            ApiScope::Places(_) => &[],
+            ApiScope::Repository(candidates) => candidates,
+        }
+    }
+
+    /// What stands in the path for `{name}`; empty if nothing does.
+    pub fn argument(&self, name: &str) -> String {
+        self.endpoint
+            .argument(&self.context.path, name)
+            .unwrap_or_default()
+    }
+
+    fn value(&self, param: &Param) -> Option<&Value> {
+        self.values
+            .iter()
+            .find(|(name, _)| *name == param.name)
+            .map(|(_, value)| value)
+    }
+
+    /// A parameter that is text or one of some words.
+    pub fn text(&self, param: &Param) -> Option<&str> {
+        match self.value(param)? {
+            Value::Text(text) => Some(text),
+            Value::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// A parameter that is a number.
+    pub fn integer(&self, param: &Param) -> Option<i64> {
+        match self.value(param)? {
+            Value::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A parameter that is a number of things.
+    pub fn count(&self, param: &Param) -> Option<usize> {
+        usize::try_from(self.integer(param)?).ok()
+    }
+
+    /// Whether a parameter is there and true.
+    pub fn flag(&self, param: &Param) -> bool {
+        self.value(param) == Some(&Value::Boolean(true))
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    ///
+    /// As [`body::read`].
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
+        body::read(&self.body)
+    }
+}

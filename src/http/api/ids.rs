@@ -1,0 +1,85 @@
+//! UUIDs, by which clients of Azure DevOps name everything.
+//!
+//! A repository's id is kept, because it outlives its name. All others are worked out from what they stand for and from
+//! the installation's own id: version 8 of RFC 9562, so that nobody takes them for random ones.
+
+use sha2::{Digest as _, Sha256};
+use uuid::{Builder, Uuid};
+
+use crate::store::AccountId;
+
+/// The ids of one installation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ids {
+    instance: Uuid,
+}
+
+impl Ids {
+    /// Makes the ids of the installation with this id of its own.
+    pub fn new(instance: Uuid) -> Ids {
+        Ids { instance }
+    }
+
+    /// The installation's own id.
+    pub fn instance(&self) -> Uuid {
+        self.instance
+    }
+
+    /// The id of an account; it stays when the account gets another name, and no later account gets it.
+    pub fn account(&self, id: AccountId) -> Uuid {
+        self.derive("account", &id.to_string())
+    }
+
+    /// The id of a collection.
+    pub fn collection(&self, name: &str) -> Uuid {
+        self.derive("collection", &name.to_lowercase())
+    }
+
+    /// The id of a project.
+    pub fn project(&self, collection: &str, name: &str) -> Uuid {
+        self.derive("project", &format!("{collection}/{name}").to_lowercase())
+    }
+
+    fn derive(&self, kind: &str, key: &str) -> Uuid {
+        Builder::from_custom_bytes(self.digest(kind, key)).into_uuid()
+    }
+
+    fn digest(&self, kind: &str, key: &str) -> [u8; 16] {
+        let mut hasher = Sha256::new();
+        hasher.update(self.instance.as_bytes());
+        hasher.update(kind.as_bytes());
+        hasher.update([0]);
+        hasher.update(key.as_bytes());
+        let digest = hasher.finalize();
+        let mut bytes = [0; 16];
+        for (byte, from) in bytes.iter_mut().zip(digest) {
+            *byte = from;
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> Ids {
+        Ids::new(Uuid::from_u128(7))
+    }
+
+    #[test]
+    fn ids_differ_by_what_they_stand_for_and_stay_the_same() {
+        let all = [
+            ids().collection("a"),
+            ids().collection("b"),
+            ids().project("a", "b"),
+            ids().project("a", "a/b"),
+            Ids::new(Uuid::from_u128(8)).collection("a"),
+        ];
+        for (at, id) in all.iter().enumerate() {
+            assert_eq!(id.get_version_num(), 8);
+            assert!(!all[..at].contains(id));
+        }
+        assert_eq!(ids().project("C", "Ünit"), ids().project("c", "üNIT"));
+    }
+}

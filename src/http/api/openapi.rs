@@ -1,0 +1,306 @@
+//! The OpenAPI document (3.1), made from the rows in [`endpoint`](super::endpoint).
+//!
+//! Invariant: it says of every path, method, parameter, body and status what the rows say, because it is made of
+//! nothing else. Whoever has a live token may read it: it tells what every instance of this version has, and nothing of
+//! this one. <https://spec.openapis.org/oas/v3.1.1>.
+
+use std::sync::LazyLock;
+
+use hyper::{Method, StatusCode};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::endpoint::{self, ANYWHERE, Answer, Endpoint, Kind, Level, Param, Proof};
+use super::reply::Reply;
+use super::version::{NEWEST, Versions};
+use crate::auth::scope::{Need, Operation};
+
+/// This module's rows.
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
+    id: "openapi.get",
+    method: Method::GET,
+    path: "/openapi.json",
+    levels: ANYWHERE,
+    proof: Proof::Token,
+    operation: Operation::Discover,
+    versions: Versions::Own,
+    params: &[],
+    body: None,
+    answers: &[Answer::with(200, any_object, "This document.")],
+    summary: "Read this document.",
+    run: |_| Reply::ok(&*DOCUMENT),
+}];
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
+
+fn any_object(_: &mut SchemaGenerator) -> schemars::Schema {
+    json_schema!({ "type": "object" })
+}
+
+/// What every error is told by.
+#[derive(Debug, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+struct WrappedException {
+    /// `1`.
+    #[serde(rename = "$id")]
+    id: String,
+    /// Nothing.
+    inner_exception: (),
+    /// What went wrong and what to do, for people.
+    message: String,
+    /// The name of the exception with its namespace and assembly, as Azure DevOps has it.
+    type_name: String,
+    /// The name of the exception alone.
+    type_key: String,
+    /// 0.
+    error_code: i32,
+    /// 3000.
+    event_id: i32,
+}
+
+/// What every endpoint can answer, by the proof that it takes.
+fn common(endpoint: &Endpoint) -> Vec<(StatusCode, &'static str)> {
+    let mut all = vec![
+        (
+            StatusCode::BAD_REQUEST,
+            "Something in the request makes no sense; the message names it.",
+        ),
+        (
+            StatusCode::FORBIDDEN,
+            "The token lacks a scope, or its owner a right; or the connection is not encrypted.",
+        ),
+        (
+            StatusCode::NOT_FOUND,
+            "There is no such thing, or the caller may not see it.",
+        ),
+        (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests, or too many failures to prove who calls.",
+        ),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something is broken on the server.",
+        ),
+        (StatusCode::SERVICE_UNAVAILABLE, "The server has too much to do."),
+    ];
+    if endpoint.path.contains("{repositoryId}") || endpoint.levels.contains(&Level::Repository) {
+        all.push((
+            StatusCode::NOT_IMPLEMENTED,
+            "The repository uses something that this server does not know.",
+        ));
+    }
+    if endpoint.proof != Proof::Nothing {
+        all.push((
+            StatusCode::UNAUTHORIZED,
+            "There is no credential, or it is no live token.",
+        ));
+    }
+    if endpoint.body.is_some() {
+        all.extend([
+            (StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
+            (StatusCode::CONFLICT, "It goes against what is there."),
+            (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB."),
+            (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "The body is not said to be application/json.",
+            ),
+        ]);
+    }
+    all
+}
+
+/// Makes the document.
+fn document() -> Value {
+    let settings = |settings: SchemaSettings| {
+        settings.with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+    };
+    // What is sent and what is answered differ in which fields must be there.
+    let mut answered = settings(SchemaSettings::draft2020_12().for_serialize()).into_generator();
+    let mut sent = settings(SchemaSettings::draft2020_12().for_deserialize()).into_generator();
+    let mut paths: Map<String, Value> = Map::new();
+    for endpoint in endpoint::all() {
+        for level in endpoint.levels {
+            let operation = operation(endpoint, *level, &mut sent, &mut answered);
+            let path = paths
+                .entry(format!(
+                    "{}{}",
+                    prefix(*level),
+                    endpoint.path.trim_end_matches('/')
+                ))
+                .or_insert_with(|| json!({}));
+            if let Some(path) = path.as_object_mut() {
+                path.insert(endpoint.method.as_str().to_lowercase(), operation);
+            }
+        }
+    }
+    answered.subschema_for::<WrappedException>();
+    let mut schemas = sent.take_definitions(true);
+    schemas.extend(answered.take_definitions(true));
+    json!({
+        "openapi": "3.1.1",
+        "info": {
+            "title": "patgate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The REST interface of patgate, a Git server whose every request passes one gate: the \
+                            personal access token. Resources that Azure DevOps has are as they are there. The path \
+                            does not mind the case of letters.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "token": [] }, { "tokenAsBearer": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "Any user name, and a personal access token as the password.",
+                },
+                "tokenAsBearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A personal access token.",
+                },
+            },
+        },
+    })
+}
+
+/// What stands before a row's path at a level.
+fn prefix(level: Level) -> &'static str {
+    match level {
+        Level::Server => "/_apis",
+        Level::Collection => "/{collection}/_apis",
+        Level::Project => "/{collection}/{project}/_apis",
+        Level::Repository => "/{collection}/{project}/_git/{repository}",
+    }
+}
+
+fn operation(
+    endpoint: &Endpoint,
+    level: Level,
+    sent: &mut SchemaGenerator,
+    answered: &mut SchemaGenerator,
+) -> Value {
+    let mut parameters: Vec<Value> = Vec::new();
+    let path = format!("{}{}", prefix(level), endpoint.path);
+    for name in path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    {
+        parameters.push(json!({
+            "name": name.trim_start_matches('*'),
+            "in": "path",
+            "required": true,
+            "schema": { "type": "string", "minLength": 1 },
+        }));
+    }
+    parameters.extend(endpoint.params.iter().map(|param| parameter(param)));
+    parameters.push(version(endpoint));
+    let mut responses = Map::new();
+    for (status, description) in common(endpoint) {
+        responses.insert(
+            status.as_str().to_owned(),
+            json!({
+                "description": description,
+                "content": { "application/json": { "schema": { "$ref": "#/components/schemas/WrappedException" } } },
+            }),
+        );
+    }
+    for answer in endpoint.answers {
+        let mut response = json!({ "description": answer.description });
+        if let (Some(object), Some(body)) = (response.as_object_mut(), answer.body) {
+            object.insert(
+                "content".to_owned(),
+                json!({ "application/json": { "schema": body(answered) } }),
+            );
+        }
+        if let (Some(object), false) = (response.as_object_mut(), answer.headers.is_empty()) {
+            let headers: Map<String, Value> = answer
+                .headers
+                .iter()
+                .map(|(name, description)| {
+                    let header = json!({ "description": description, "schema": { "type": "string" } });
+                    ((*name).to_owned(), header)
+                })
+                .collect();
+            object.insert("headers".to_owned(), headers.into());
+        }
+        responses.insert(answer.status.to_string(), response);
+    }
+    let mut operation = json!({
+        "operationId": match level {
+            Level::Server | Level::Repository => endpoint.id.to_owned(),
+            Level::Collection => format!("{}.of-collection", endpoint.id),
+            Level::Project => format!("{}.of-project", endpoint.id),
+        },
+        "tags": [endpoint.id.split('.').next().unwrap_or_default()],
+        "summary": endpoint.summary,
+        "description": needs(endpoint),
+        "parameters": parameters,
+        "responses": responses,
+    });
+    if let (Some(object), Some(body)) = (operation.as_object_mut(), endpoint.body) {
+        object.insert(
+            "requestBody".to_owned(),
+            json!({
+                "required": true,
+                "content": { "application/json": { "schema": body(sent) } },
+            }),
+        );
+    }
+    if let (Some(object), Proof::Nothing) = (operation.as_object_mut(), endpoint.proof) {
+        object.insert("security".to_owned(), json!([]));
+    }
+    operation
+}
+
+/// What the gate asks for, in a sentence.
+fn needs(endpoint: &Endpoint) -> String {
+    match (endpoint.proof, endpoint.operation.need()) {
+        (Proof::Nothing, _) => "Needs no credential.".to_owned(),
+        (_, Need::OneOf(scopes)) => format!("Needs a token with one of the scopes {}.", scopes.join(", ")),
+        (_, Need::LiveToken) => "Needs any live token.".to_owned(),
+        (_, Need::SignIn) => "Needs the account's name and password; no token will do.".to_owned(),
+    }
+}
+
+fn parameter(param: &Param) -> Value {
+    let schema = match param.kind {
+        Kind::Text(bytes_max) => json!({ "type": "string", "maxLength": bytes_max }),
+        Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::Word(words) => json!({ "type": "string", "enum": words }),
+    };
+    json!({
+        "name": param.name,
+        "in": "query",
+        "required": false,
+        "description": param.description,
+        "schema": schema,
+    })
+}
+
+fn version(endpoint: &Endpoint) -> Value {
+    let (newest, is_optional) = match endpoint.versions {
+        Versions::Own => ("7.1".to_owned(), true),
+        Versions::Released(_) => ("7.1".to_owned(), endpoint.method == Method::GET),
+        Versions::Preview(revision) => (
+            format!("{}.{}-preview.{revision}", NEWEST.0, NEWEST.1),
+            endpoint.method == Method::GET,
+        ),
+    };
+    json!({
+        "name": "api-version",
+        "in": "query",
+        "required": !is_optional,
+        "description": "The version of the interface; it may stand in the header Accept as well.",
+        "schema": { "type": "string", "enum": [newest] },
+    })
+}
