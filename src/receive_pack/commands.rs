@@ -141,7 +141,11 @@ impl<'a> Commands<'a> {
 }
 
 /// What speaks against a command before anything is read: in the order in which git-receive-pack asks.
-fn first_objection(command: &RefCommand, refs: &RefSnapshot, settings: &Settings) -> Option<&'static str> {
+pub(super) fn first_objection(
+    command: &RefCommand,
+    refs: &RefSnapshot,
+    settings: &Settings,
+) -> Option<&'static str> {
     let name: &BStr = command.name.as_ref();
     let is_deletion = command.new_id.is_null();
     if is_hidden(&settings.receive_hide_refs, name) {

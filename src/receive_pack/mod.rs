@@ -6,6 +6,7 @@
 //! Spec: gitprotocol-pack(5), "Pushing Data To a Server"; git-receive-pack(1).
 
 mod commands;
+pub mod direct;
 mod input;
 mod report;
 mod scan;
