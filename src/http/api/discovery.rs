@@ -158,6 +158,13 @@ const LOCATIONS: &[Location] = &[
         versions: GIT,
     },
     Location {
+        id: "2d874a60-a811-4f62-9c9f-963a6ea0a55b",
+        area: "git",
+        resource: "refs",
+        template: "{project}/_apis/{area}/repositories/{repositoryId}/{resource}/{*filter}",
+        versions: GIT,
+    },
+    Location {
         id: "f83735dc-483f-4238-a291-d45f6080a9af",
         area: "Profile",
         resource: "Profiles",

@@ -161,6 +161,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Endpoint> {
         super::discovery::ENDPOINTS,
         super::projects::ENDPOINTS,
         super::repositories::ENDPOINTS,
+        super::refs::ENDPOINTS,
         super::openapi::ENDPOINTS,
     ]
     .into_iter()

@@ -26,6 +26,7 @@ mod openapi;
 mod places;
 mod projects;
 mod query;
+mod refs;
 mod reply;
 mod repositories;
 mod version;
