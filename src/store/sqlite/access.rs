@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::{Sqlite, accounts, audit, tokens, repository_ids};
+use super::{Sqlite, accounts, audit, repository_ids, tokens};
 use crate::names::{AccessPath, RepoPath};
 use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role};
 
