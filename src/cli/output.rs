@@ -401,7 +401,7 @@ impl Table {
         }
     }
 
-    /// Cuts the last column so that lines have at most `width` characters, but for [`LAST_COLUMN_MIN`] of that column.
+    /// Cuts the last column so that lines have at most `width` characters, but for `LAST_COLUMN_MIN` of that column.
     #[must_use]
     pub fn cut(mut self, width: Option<usize>) -> Table {
         let before: usize = (0..self.header.len().saturating_sub(1))

@@ -162,9 +162,16 @@ impl Patgate {
         &self.leaks
     }
 
-    fn granted<Op>(&self, grant: Grant<Op>, repository: Arc<Repository>) -> Granted<Op> {
+    fn granted<Op>(
+        &self,
+        principal: &Principal,
+        grant: Grant<Op>,
+        repository: Arc<Repository>,
+    ) -> Granted<Op> {
         Granted {
             grant,
+            gate: self.gate.clone(),
+            principal: principal.clone(),
             leaks: Arc::clone(&self.leaks),
             repository,
         }
@@ -211,6 +218,8 @@ impl Patgate {
 #[derive(Debug)]
 pub struct Granted<Op> {
     grant: Grant<Op>,
+    gate: Gate,
+    principal: Principal,
     leaks: Arc<leak::Guard>,
     repository: Arc<Repository>,
 }
@@ -245,14 +254,14 @@ impl Backend for Patgate {
         let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_fetch(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
-        Ok(self.granted(grant, repository))
+        Ok(self.granted(principal, grant, repository))
     }
 
     fn open_push(&self, principal: &Principal, candidates: &[RepoPath]) -> Result<Granted<Push>, HttpError> {
         let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
-        Ok(self.granted(grant, repository))
+        Ok(self.granted(principal, grant, repository))
     }
 
     fn audit_events_lost(&self) -> u64 {
@@ -312,9 +321,19 @@ impl PushAccess for Granted<Push> {
         interrupt: &Interrupt,
         record: &Record,
     ) -> Result<(), HttpError> {
+        let standing = || {
+            let again = self
+                .gate
+                .authorize_push(&self.principal, Some(self.grant.repository()));
+            again.map(drop).map_err(|refusal| refusal.to_string())
+        };
+        let asked = receive_pack::Asked {
+            guard: &self.leaks,
+            standing: &standing,
+        };
         let outcome = receive_pack::serve(
             &self.grant,
-            &self.leaks,
+            asked,
             &self.repository,
             request,
             limits,

@@ -2,7 +2,8 @@
 //!
 //! Owns the order of these steps and what the client hears of them. Does not know users beyond a name for the reflog,
 //! nor HTTP. Whatever can be said in the report or as `ERR` is said there and is no error here. Until the refs move
-//! nothing that was sent is visible to anybody; once they move the push is finished whoever goes away.
+//! nothing that was sent is visible to anybody; once they move the push is finished whoever goes away. Right before that
+//! the gate is asked once more: a token that is no good any more moves nothing, however early its push began.
 //! Spec: gitprotocol-pack(5), "Pushing Data To a Server"; git-receive-pack(1).
 
 mod commands;
@@ -20,6 +21,7 @@ use bstr::BStr;
 use crate::auth::{Grant, Push, leak};
 use crate::interrupt::Interrupt;
 use crate::limits::PushLimits;
+use crate::names::RefPattern;
 use crate::protocol::receive::PushRequest;
 use crate::protocol::sideband::{self, Band, Mode};
 use crate::protocol::v0::{self, ReceivePackCapabilities, RefAdvertisement};
@@ -41,6 +43,9 @@ const CANNOT_WRITE: &str = "the server cannot write to the repository; tell its 
 
 /// git's word for a ref that does not move for a reason that is not the client's.
 const FAILED_TO_UPDATE: &str = "failed to update ref";
+
+/// Patterns of a token's limit that a refusal names.
+const LIMITS_SHOWN_MAX: usize = 3;
 
 /// What neither the report nor an `ERR` can say.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +126,15 @@ pub fn advertise(
     Ok(())
 }
 
+/// Whom a push asks on its way, besides the grant.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Whether tokens that the push brings live.
+    pub guard: &'a leak::Guard,
+    /// Once all is checked and before anything moves: whether the grant still holds, or in words for the client why not.
+    pub standing: &'a dyn Fn() -> Result<(), String>,
+}
+
 /// Answers one `POST git-receive-pack`: reads commands and then the pack from `request`, which is inflated already.
 /// `guard` knows which tokens must not be pushed.
 ///
@@ -130,7 +144,7 @@ pub fn advertise(
 /// was the report that nobody took.
 pub fn serve(
     grant: &Grant<Push>,
-    guard: &leak::Guard,
+    asked: Asked<'_>,
     repository: &Arc<Repository>,
     request: &mut dyn Read,
     limits: &PushLimits,
@@ -165,14 +179,36 @@ pub fn serve(
         repository,
         limits,
         interrupt,
+        allows: &|name| {
+            if grant.allows_ref(name) {
+                Ok(())
+            } else {
+                Err(limited_to(grant.refs()))
+            }
+        },
+        standing: asked.standing,
         committer: committer(grant),
-        secrets: Some(Secrets { guard, grant }),
+        secrets: Some(Secrets {
+            guard: asked.guard,
+            grant,
+        }),
     };
     push.run(
         &decoded,
         &mut input,
         &mut Reporter::new(out, &decoded.capabilities),
     )
+}
+
+/// Why a ref does not move that a token's limits leave out.
+fn limited_to(patterns: &[RefPattern]) -> String {
+    let (shown, rest) = patterns.split_at(patterns.len().min(LIMITS_SHOWN_MAX));
+    let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
+    let more = match rest.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    format!("token limited to {}{more}", shown.join(", "))
 }
 
 /// How a push is named in reflogs.
@@ -186,6 +222,10 @@ struct Receiver<'a> {
     repository: &'a Arc<Repository>,
     limits: &'a PushLimits,
     interrupt: &'a Interrupt,
+    /// Whether the token's limits let a ref be changed; if not, the status of its command.
+    allows: &'a dyn Fn(&BStr) -> Result<(), String>,
+    /// Whether the grant still holds; if not, the status of all commands.
+    standing: &'a dyn Fn() -> Result<(), String>,
     committer: String,
     /// None: nothing is looked for.
     secrets: Option<Secrets<'a>>,
@@ -205,6 +245,23 @@ impl Receiver<'_> {
         };
         let refs = self.repository.refs()?;
         let mut commands = Commands::new(&request.commands, &refs, self.repository.settings());
+        let mut is_limited = false;
+        for (place, command) in request.commands.iter().enumerate() {
+            if let Err(reason) = (self.allows)(command.name.as_ref()) {
+                is_limited = true;
+                commands.refuse(place, &reason);
+            }
+        }
+        if is_limited && is_atomic {
+            commands.refuse_all("atomic push failure");
+        }
+        if is_limited && !commands.any_open() {
+            // What nobody may use is not taken in.
+            input.drain()?;
+            outcome.refused = commands.refused_count();
+            reporter.finish(Ok(()), &commands)?;
+            return Ok(outcome);
+        }
         let scanner = self.secrets.as_ref().map(|_| scan::scanner());
         let taken = if commands.bring_a_pack() {
             match self.take_in(input, scanner.as_ref(), reporter) {
@@ -239,6 +296,16 @@ impl Receiver<'_> {
         }
         if is_atomic && commands.refused_count() > 0 {
             commands.refuse_all("atomic push failure");
+        }
+        if commands.any_open()
+            && let Err(reason) = (self.standing)()
+        {
+            // Gone before the client hears of it.
+            drop(taken);
+            commands.refuse_all(&reason);
+            outcome.refused = commands.refused_count();
+            reporter.finish(Ok(()), &commands)?;
+            return Ok(outcome);
         }
         // The last moment to stop: what follows is done to the end.
         if self.interrupt.is_triggered() {

@@ -394,3 +394,39 @@ fn what_a_token_was_used_for_is_kept() {
         assert!(refused["last_used_at"].is_null() && refused["last_used_for"].is_null());
     }
 }
+
+#[test]
+fn a_token_that_is_limited_to_refs_moves_only_these() {
+    for git in Git::all() {
+        let server = with_repos(&Setup::tls(), &git);
+        let flags = ["--ref", "refs/heads/ci/*", "refs/tags/*"];
+        let token = server.cli().token_with("anna", "vso.code_write", &flags);
+        let remote = server.remote(&token);
+        let client = remote.client(&git);
+        client.ok(
+            &server.work(),
+            &["clone", "--quiet", &remote.url("repo"), "clone"],
+        );
+        let clone = server.work().join("clone");
+        git.commit(&clone, "file", "changed\n");
+        let push = |args: &[&str]| client.run(&clone, &[&["push", "--porcelain", "origin"], args].concat());
+
+        let run = push(&["HEAD:refs/heads/main", "HEAD:refs/heads/ci/a/b"]);
+        run.failed();
+        let limited = "token limited to refs/heads/ci/*, refs/tags/*";
+        assert!(
+            run.out()
+                .contains(&format!("refs/heads/main\t[remote rejected] ({limited})")),
+            "{run}"
+        );
+        assert!(run.out().contains("refs/heads/ci/a/b\t[new branch]"), "{run}");
+
+        let run = push(&["--atomic", "HEAD:refs/heads/main", "HEAD:refs/heads/ci/c"]);
+        run.failed();
+        assert!(!run.out().contains("[new branch]"), "{run}");
+        push(&["--delete", "main"]).failed();
+        let listed = client.ok(&clone, &["ls-remote", "origin"]);
+        assert!(!listed.contains("refs/heads/ci/c"), "{listed}");
+        assert!(listed.contains("refs/heads/main"), "{listed}");
+    }
+}

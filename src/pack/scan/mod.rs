@@ -173,7 +173,7 @@ impl<'a> Scanner<'a> {
     pub fn into_finds(self) -> Finds {
         let memory = self.memory.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<Find> = memory.secrets.into_values().flatten().collect();
-        list.sort_unstable_by(|a, b| (a.object, a.offset).cmp(&(b.object, b.offset)));
+        list.sort_unstable_by_key(|find| (find.object, find.offset));
         Finds {
             list,
             is_overfull: memory.is_overfull,

@@ -133,7 +133,10 @@ mod tests {
             limits: &TokenLimits::NONE,
         };
         database.create_token(&CLI, &new).unwrap();
-        database.write_in_test("INSERT INTO retired_hashes VALUES (?1, ?2, 1, ?3)", now() + 60);
+        database.write_in_test(
+            "INSERT INTO retired_hashes VALUES (?1, ?2, 1, 1, ?3, ?3)",
+            now() + 60,
+        );
         (directory, database, id)
     }
 
