@@ -22,6 +22,24 @@ impl Default for FetchLimits {
     }
 }
 
+/// How often the REST interface may be asked.
+#[derive(Debug, Clone)]
+pub struct RestLimits {
+    /// Requests a minute that use one token. A client that lists everything by pages makes some hundred.
+    pub token_per_minute: u32,
+    /// Requests a minute from one address, behind which a whole company may be.
+    pub address_per_minute: u32,
+}
+
+impl Default for RestLimits {
+    fn default() -> Self {
+        RestLimits {
+            token_per_minute: 1200,
+            address_per_minute: 6000,
+        }
+    }
+}
+
 /// What one push may bring.
 #[derive(Debug, Clone)]
 pub struct PushLimits {

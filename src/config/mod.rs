@@ -17,7 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::settings::Settings;
-use crate::limits::{FetchLimits, PushLimits};
+use crate::limits::{FetchLimits, PushLimits, RestLimits};
 use crate::telemetry::{self, LogFormat};
 
 /// The file that is read when it is in the current directory and no other is named.
@@ -157,6 +157,8 @@ pub struct Limits {
     pub fetch: FetchLimits,
     /// Bounds of a push.
     pub push: PushLimits,
+    /// Bounds of the REST interface.
+    pub rest: RestLimits,
 }
 
 impl PartialEq for Limits {
@@ -181,6 +183,7 @@ impl Default for Limits {
                 threads: processors.clamp(1, 8),
                 ..PushLimits::default()
             },
+            rest: RestLimits::default(),
         }
     }
 }

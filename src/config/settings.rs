@@ -87,6 +87,8 @@ settings! {
         push_inflated_bytes: Size = "push-inflated-bytes",
         push_threads: Count = "push-threads",
         disk_reserve: Size = "disk-reserve",
+        rest_token_per_minute: Count = "rest-token-per-minute",
+        rest_address_per_minute: Count = "rest-address-per-minute",
     } tables {}
 }
 
@@ -223,6 +225,7 @@ impl LimitSettings {
             header_bytes,
             fetch,
             push,
+            rest,
         } = &mut limits;
         count(connections, self.connections);
         count(transfers, self.transfers);
@@ -242,6 +245,8 @@ impl LimitSettings {
         size(&mut push.inflated_bytes_max, self.push_inflated_bytes);
         count(&mut push.threads, self.push_threads);
         size(&mut push.disk_reserve_bytes, self.disk_reserve);
+        count(&mut rest.token_per_minute, self.rest_token_per_minute);
+        count(&mut rest.address_per_minute, self.rest_address_per_minute);
         limits
     }
 }

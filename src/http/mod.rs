@@ -46,7 +46,7 @@ use self::git::Exchange;
 use self::permits::Permits;
 use self::router::{GitRequest, Route, RouteError, ServiceParameter};
 use self::running::Engines;
-use crate::limits::{FetchLimits, PushLimits};
+use crate::limits::{FetchLimits, PushLimits, RestLimits};
 use crate::protocol::Service;
 use crate::telemetry::{Gauges, MethodLabel, Metrics, Record, RequestLog, RouteLabel};
 
@@ -57,6 +57,8 @@ pub struct Settings {
     pub fetch: FetchLimits,
     /// Bounds of a push.
     pub push: PushLimits,
+    /// Bounds of the REST interface.
+    pub rest: RestLimits,
     /// Who may say where a request came from.
     pub proxies: Vec<IpNet>,
     /// How long a request waits for a place among the transfers.

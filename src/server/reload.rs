@@ -25,6 +25,7 @@ pub fn settings(config: &Config) -> Settings {
     Settings {
         fetch: config.limits.fetch.clone(),
         push: config.limits.push.clone(),
+        rest: config.limits.rest.clone(),
         proxies: config.behind_proxy.clone(),
         queue_wait_max: config.timeouts.queue,
         stall_max: config.timeouts.stall,

@@ -18,7 +18,7 @@ use crate::http::backend::{FetchAccess, PushAccess};
 use crate::http::error::HttpError;
 use crate::http::{Capacity, GATE_AT_ONCE, Settings};
 use crate::interrupt::Interrupt;
-use crate::limits::{FetchLimits, PushLimits};
+use crate::limits::{FetchLimits, PushLimits, RestLimits};
 use crate::names::RepoPath;
 use crate::protocol::Version;
 use crate::telemetry::Record;
@@ -247,6 +247,7 @@ impl Default for Setup {
             settings: Settings {
                 fetch,
                 push,
+                rest: RestLimits::default(),
                 proxies: Vec::new(),
                 queue_wait_max: long,
                 stall_max: long,

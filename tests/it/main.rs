@@ -21,6 +21,7 @@ mod repositories;
 mod requests;
 mod rest_discovery;
 mod rest_input;
+mod rest_rates;
 mod rest_refs;
 mod rest_repositories;
 mod scenarios;

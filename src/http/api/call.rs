@@ -1,6 +1,6 @@
 //! One call of an endpoint: who calls, of what, with which arguments.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
@@ -9,10 +9,12 @@ use tokio::sync::Semaphore;
 
 use super::endpoint::{Endpoint, Level, Param, Value};
 use super::ids::Ids;
+use super::rates::{Standing, Who};
 use super::{Shared, body};
 use crate::auth::{self, Gate, Principal};
 use crate::http::Settings;
 use crate::http::error::HttpError;
+use crate::http::forwarded::NoHost;
 use crate::http::router::{ApiScope, Place};
 use crate::http::running::Engines;
 use crate::names::RepoPath;
@@ -30,8 +32,8 @@ pub(super) struct Context {
     pub client: auth::Client,
     /// The header as it was received.
     pub authorization: Option<HeaderValue>,
-    /// The URL, without a path, by which the client reaches the server.
-    pub base: String,
+    /// The URL, without a path, by which the client reaches the server, if the request says.
+    pub base: Result<String, NoHost>,
     /// What the part of the URL before `_apis` names.
     pub scope: ApiScope,
     /// The components after it, as they were sent.
@@ -44,9 +46,32 @@ pub(super) struct Context {
     pub engines: Engines,
     /// Places before the gate.
     pub gate_places: Arc<Semaphore>,
+    /// How things stand with the rate limit that the answer tells of.
+    pub standing: Mutex<Option<Standing>>,
 }
 
 impl Context {
+    /// Counts the request for `who`, and keeps how things stand with them for the answer.
+    ///
+    /// # Errors
+    ///
+    /// When it is one too many.
+    pub fn count(&self, who: Who) -> Result<(), HttpError> {
+        let limits = &self.settings.rest;
+        let limit = match who {
+            Who::Token(_) => limits.token_per_minute,
+            Who::Address(_) => limits.address_per_minute,
+        };
+        let standing = self.shared.rates.count(who, limit);
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
+        standing.check()
+    }
+
+    /// How things stand with the last limit that the request was counted for.
+    pub fn standing(&self) -> Option<Standing> {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the part of the URL before `_apis` names.
     pub fn level(&self) -> Level {
         match &self.scope {
@@ -77,6 +102,8 @@ pub(super) struct Call {
     pub endpoint: &'static Endpoint,
     /// What is known of the request.
     pub context: Arc<Context>,
+    /// The URL, without a path, by which the client reaches the server.
+    pub base: String,
     /// Who calls.
     pub caller: Caller,
     /// The query's parameters.
@@ -132,7 +159,7 @@ impl Call {
 
     /// The URL, without a path, by which the client reaches the server.
     pub fn base(&self) -> &str {
-        &self.context.base
+        &self.base
     }
 
     /// The places that the URL can mean, the likeliest first; none for a repository's URL.

@@ -4,7 +4,7 @@
 //! made from the rows in [`endpoint`], mounted behind the same hyper service as git's endpoints, so that limits, log
 //! lines and stopping are the same. **Does not know** SQL, or where a repository lies.
 //!
-//! **Order** of one request: route, gate, rate limit, version and query, body, a place among those that run, handler.
+//! **Order** of one request: route, rate limit of the address, gate, rate limit of the token, version and query, body, a place among those that run, handler.
 //! Nothing is looked up and nothing of the body is read before the gate has spoken; only routing, which needs the URL
 //! alone, goes before it. The gate decides twice: here whether the caller may do such a thing at all
 //! (`Gate::authorize_api`), in the handler whether it may do it to this repository.
@@ -26,13 +26,14 @@ mod openapi;
 mod places;
 mod projects;
 mod query;
+mod rates;
 mod refs;
 mod reply;
 mod repositories;
 mod version;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use axum::Router;
 use axum::extract::Request;
@@ -49,6 +50,7 @@ use self::endpoint::{Endpoint, Proof};
 use self::ids::Ids;
 use self::lent::Lender;
 use self::query::Query;
+use self::rates::{Rates, Who};
 use self::reply::Reply;
 use super::backend::{Backend, Services};
 use super::body::Content;
@@ -82,6 +84,7 @@ pub(super) struct Shared {
     pub(super) services: Services,
     ids: OnceLock<Ids>,
     calls: Permits,
+    rates: Rates,
 }
 
 impl Shared {
@@ -104,6 +107,7 @@ impl Api {
                 services,
                 ids: OnceLock::new(),
                 calls: Permits::new(CALLS_AT_ONCE, CALLS_QUEUED_MAX),
+                rates: Rates::new(),
             }),
         }
     }
@@ -158,10 +162,7 @@ pub(super) async fn answer<B: Backend>(
         record,
     } = exchange;
     let uri = canonical(&path);
-    let base = forwarded::base_url(peer, client, parts, &settings.proxies).map_err(|error| {
-        HttpError::bad_request("The request does not say which host it is for. Send a Host header.")
-            .because(error)
-    })?;
+    let base = forwarded::base_url(peer, client, parts, &settings.proxies);
     let context = Context {
         shared: Arc::clone(&api.shared),
         settings,
@@ -174,6 +175,7 @@ pub(super) async fn answer<B: Backend>(
         metrics: Arc::clone(&app.metrics),
         engines: app.engines.clone(),
         gate_places: Arc::clone(&app.gate),
+        standing: Mutex::default(),
     };
     let lender = Lender::default();
     let mut request = Request::new(axum::body::Body::new(lender.lend(body.take())));
@@ -215,22 +217,36 @@ async fn handle(asked: Asked, request: Request) -> RouterResponse {
             .into_json_response("")
             .map(axum::body::Body::from);
     };
-    let outcome = match asked {
-        Asked::Endpoint(endpoint) if endpoint.levels.contains(&context.level()) => {
-            context.record.set_summary(endpoint.id);
-            serve(endpoint, &context, request).await
-        }
-        Asked::Endpoint(_) | Asked::Nothing => Err(refuse(&context, nothing_here()).await),
-        Asked::OtherMethod => Err(refuse(&context, HttpError::method_unknown()).await),
+    let outcome = match context.count(Who::address(context.client.address)) {
+        Err(error) => Err(error),
+        Ok(()) => answer_asked(asked, &context, request).await,
     };
-    match outcome {
+    let mut response = match outcome {
         Ok(response) => response,
         Err(error) => {
             error.log("a request was not served");
             error.into_json_response(context.record.id())
         }
+    };
+    if let Some(standing) = context.standing() {
+        standing.tell(response.headers_mut());
     }
-    .map(axum::body::Body::from)
+    response.map(axum::body::Body::from)
+}
+
+async fn answer_asked(
+    asked: Asked,
+    context: &Arc<Context>,
+    request: Request,
+) -> Result<Response<Bytes>, HttpError> {
+    match asked {
+        Asked::Endpoint(endpoint) if endpoint.levels.contains(&context.level()) => {
+            context.record.set_summary(endpoint.id);
+            serve(endpoint, context, request).await
+        }
+        Asked::Endpoint(_) | Asked::Nothing => Err(refuse(context, nothing_here()).await),
+        Asked::OtherMethod => Err(refuse(context, HttpError::method_unknown()).await),
+    }
 }
 
 fn nothing_here() -> HttpError {
@@ -255,6 +271,10 @@ async fn serve(
 ) -> Result<Response<Bytes>, HttpError> {
     let (parts, mut body) = request.into_parts();
     let caller = authenticate(context, endpoint.proof, endpoint.operation).await?;
+    let base = context.base.clone().map_err(|error| {
+        HttpError::bad_request("The request does not say which host it is for. Send a Host header.")
+            .because(error)
+    })?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let version = version::negotiate(&parts.method, query.version(), &parts.headers, endpoint.versions)?;
     let values = query.read(endpoint.params)?;
@@ -287,6 +307,7 @@ async fn serve(
             let call = Call {
                 endpoint,
                 context,
+                base,
                 caller,
                 values,
                 body,
@@ -324,6 +345,9 @@ async fn authenticate(
             context
                 .record
                 .set_principal(principal.account(), principal.token_id());
+            if let Some(token) = principal.token() {
+                context.count(Who::Token(token.clone()))?;
+            }
             gate.authorize_api(&principal, operation)?;
             Ok(Caller::Token(principal))
         }

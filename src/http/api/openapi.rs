@@ -156,6 +156,13 @@ fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "headers": HEADERS
+                .iter()
+                .map(|(name, description)| {
+                    let header = json!({ "description": description, "schema": { "type": "string" } });
+                    ((*name).to_owned(), header)
+                })
+                .collect::<Map<_, _>>(),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -182,6 +189,42 @@ fn prefix(level: Level) -> &'static str {
     }
 }
 
+/// Headers of answers, with what they say.
+const HEADERS: &[(&str, &str)] = &[
+    ("Retry-After", "How many seconds to wait."),
+    ("WWW-Authenticate", "What proves who calls."),
+    ("X-RateLimit-Limit", "How many requests a minute may be made."),
+    (
+        "X-RateLimit-Remaining",
+        "How many of them are left at the moment.",
+    ),
+    (
+        "X-RateLimit-Reset",
+        "When all of them are left again if no more are made, in seconds since 1970.",
+    ),
+    (
+        "X-RateLimit-Resource",
+        "Whose requests are counted: rest/token or rest/address.",
+    ),
+];
+
+/// References to the headers of an answer of `status`: those of the rate limit, and what the status calls for.
+fn headers(status: &str) -> Map<String, Value> {
+    let is_there = |name: &str| match name {
+        "Retry-After" => matches!(status, "429" | "503"),
+        "WWW-Authenticate" => status == "401",
+        _ => true,
+    };
+    HEADERS
+        .iter()
+        .filter(|(name, _)| is_there(name))
+        .map(|(name, _)| {
+            let reference = json!({ "$ref": format!("#/components/headers/{name}") });
+            ((*name).to_owned(), reference)
+        })
+        .collect()
+}
+
 fn operation(
     endpoint: &Endpoint,
     level: Level,
@@ -205,34 +248,28 @@ fn operation(
     parameters.push(version(endpoint));
     let mut responses = Map::new();
     for (status, description) in common(endpoint) {
-        responses.insert(
-            status.as_str().to_owned(),
-            json!({
-                "description": description,
-                "content": { "application/json": { "schema": { "$ref": "#/components/schemas/WrappedException" } } },
-            }),
-        );
+        let response = json!({
+            "description": description,
+            "headers": headers(status.as_str()),
+            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/WrappedException" } } },
+        });
+        responses.insert(status.as_str().to_owned(), response);
     }
     for answer in endpoint.answers {
-        let mut response = json!({ "description": answer.description });
-        if let (Some(object), Some(body)) = (response.as_object_mut(), answer.body) {
-            object.insert(
-                "content".to_owned(),
-                json!({ "application/json": { "schema": body(answered) } }),
-            );
+        let status = answer.status.to_string();
+        let mut headers = headers(&status);
+        for (name, description) in answer.headers {
+            let header = json!({ "description": description, "schema": { "type": "string" } });
+            headers.insert((*name).to_owned(), header);
         }
-        if let (Some(object), false) = (response.as_object_mut(), answer.headers.is_empty()) {
-            let headers: Map<String, Value> = answer
-                .headers
-                .iter()
-                .map(|(name, description)| {
-                    let header = json!({ "description": description, "schema": { "type": "string" } });
-                    ((*name).to_owned(), header)
-                })
-                .collect();
-            object.insert("headers".to_owned(), headers.into());
+        let mut response = Map::new();
+        response.insert("description".to_owned(), answer.description.into());
+        response.insert("headers".to_owned(), headers.into());
+        if let Some(body) = answer.body {
+            let content = json!({ "application/json": { "schema": body(answered) } });
+            response.insert("content".to_owned(), content);
         }
-        responses.insert(answer.status.to_string(), response);
+        responses.insert(status, response.into());
     }
     let mut operation = json!({
         "operationId": match level {

@@ -148,6 +148,18 @@ impl<'a> Rest<'a> {
             "{method} {template} does not document {status}: {}",
             answer.reply.text()
         );
+        for name in response["headers"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.to_lowercase())
+        {
+            let may_be_missing = name == "x-ms-continuationtoken";
+            assert!(
+                may_be_missing || answer.reply.header(&name).is_some(),
+                "{method} {template} {status} has no {name}"
+            );
+        }
         let schema = &response["content"]["application/json"]["schema"];
         if schema.is_null() {
             assert!(
