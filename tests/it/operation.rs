@@ -12,6 +12,8 @@ use crate::harness::{Curl, Git, Server, Setup, run};
 fn the_first_start_prints_a_clone_command_that_works_as_pasted() {
     let setup = Setup::first_start();
     let server = setup.start();
+    // It is told on standard error, where the server listens on standard output.
+    server.logs(" clone ");
     let log = server.log();
     let line = log
         .lines()
