@@ -215,9 +215,10 @@ pub enum Refusal {
         /// What was asked for.
         operation: Operation,
     },
-    /// The secret was replaced by a rotation, and its overlap was ended by another one.
+    /// The secret was replaced by a rotation, and its overlap is over: because of another rotation, or while something
+    /// ran for which it had been given.
     #[error(
-        "The token '{name}' has a newer secret: it was rotated again on {}, which ended the time of this one. Give the newest.",
+        "The token '{name}' has a newer secret: it was rotated on {}, and the time of this one is over. Give the newest.",
         time(*.at)
     )]
     SecretReplaced {

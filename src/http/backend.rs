@@ -9,7 +9,8 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 use super::error::HttpError;
-use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push, leak};
+use super::standing::Standing;
+use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push, Refusal, leak};
 use crate::interrupt::Interrupt;
 use crate::limits::{FetchLimits, PushLimits};
 use crate::names::RepoPath;
@@ -52,6 +53,13 @@ pub trait Backend: Send + Sync + 'static {
         client: Client,
     ) -> Result<Self::Principal, HttpError>;
 
+    /// A number that is another one after every change of what the gate decides by.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be told.
+    fn generation(&self) -> Result<u64, HttpError>;
+
     /// Notes in the log who asks.
     fn note(&self, principal: &Self::Principal, record: &Record);
 
@@ -88,6 +96,9 @@ pub trait FetchAccess: Send + 'static {
     /// Its name.
     fn repository(&self) -> &RepoPath;
 
+    /// The question whether the transfer may go on.
+    fn standing(&self) -> Standing;
+
     /// Writes the body of `info/refs?service=git-upload-pack`.
     ///
     /// # Errors
@@ -115,6 +126,9 @@ pub trait FetchAccess: Send + 'static {
 pub trait PushAccess: Send + 'static {
     /// Its name.
     fn repository(&self) -> &RepoPath;
+
+    /// The question whether the transfer may go on.
+    fn standing(&self) -> Standing;
 
     /// Writes the body of `info/refs?service=git-receive-pack`.
     ///
@@ -164,16 +178,15 @@ impl Patgate {
 
     fn granted<Op>(
         &self,
-        principal: &Principal,
         grant: Grant<Op>,
         repository: Arc<Repository>,
+        standing: Standing,
     ) -> Granted<Op> {
         Granted {
             grant,
-            gate: self.gate.clone(),
-            principal: principal.clone(),
             leaks: Arc::clone(&self.leaks),
             repository,
+            standing,
         }
     }
 
@@ -212,16 +225,27 @@ impl Patgate {
             },
         }
     }
+
+    /// The question that `authorize` answered with `grant`, to be asked again.
+    fn standing<Op: 'static>(
+        &self,
+        authorize: fn(&Gate, &Principal, Option<&RepoPath>) -> Result<Grant<Op>, Refusal>,
+        principal: &Principal,
+        grant: &Grant<Op>,
+    ) -> Standing {
+        let (gate, principal) = (self.gate.clone(), principal.clone());
+        let repository = grant.repository().clone();
+        Standing::new(move || Ok(authorize(&gate, &principal, Some(&repository)).map(drop)?))
+    }
 }
 
 /// A grant and what it was given for.
 #[derive(Debug)]
 pub struct Granted<Op> {
     grant: Grant<Op>,
-    gate: Gate,
-    principal: Principal,
     leaks: Arc<leak::Guard>,
     repository: Arc<Repository>,
+    standing: Standing,
 }
 
 impl Backend for Patgate {
@@ -242,6 +266,11 @@ impl Backend for Patgate {
             .map_err(HttpError::from)
     }
 
+    fn generation(&self) -> Result<u64, HttpError> {
+        let generation = self.gate.store().generation();
+        generation.map_err(|error| Refusal::from(error).into())
+    }
+
     fn note(&self, principal: &Principal, record: &Record) {
         record.set_principal(principal.account(), principal.token_id());
     }
@@ -254,14 +283,16 @@ impl Backend for Patgate {
         let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_fetch(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
-        Ok(self.granted(principal, grant, repository))
+        let standing = self.standing(Gate::authorize_fetch, principal, &grant);
+        Ok(self.granted(grant, repository, standing))
     }
 
     fn open_push(&self, principal: &Principal, candidates: &[RepoPath]) -> Result<Granted<Push>, HttpError> {
         let candidates = self.gate.narrow(principal, candidates)?;
         let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
         let (grant, repository) = self.open(&candidates, authorize)?;
-        Ok(self.granted(principal, grant, repository))
+        let standing = self.standing(Gate::authorize_push, principal, &grant);
+        Ok(self.granted(grant, repository, standing))
     }
 
     fn audit_events_lost(&self) -> u64 {
@@ -272,6 +303,10 @@ impl Backend for Patgate {
 impl FetchAccess for Granted<Fetch> {
     fn repository(&self) -> &RepoPath {
         self.grant.repository()
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.clone()
     }
 
     fn advertise(&self, version: Version, out: &mut dyn Write) -> Result<(), HttpError> {
@@ -309,6 +344,10 @@ impl PushAccess for Granted<Push> {
         self.grant.repository()
     }
 
+    fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
     fn advertise(&self, version: Version, out: &mut dyn Write) -> Result<(), HttpError> {
         receive_pack::advertise(&self.grant, &self.repository, version, out).map_err(HttpError::from)
     }
@@ -321,15 +360,9 @@ impl PushAccess for Granted<Push> {
         interrupt: &Interrupt,
         record: &Record,
     ) -> Result<(), HttpError> {
-        let standing = || {
-            let again = self
-                .gate
-                .authorize_push(&self.principal, Some(self.grant.repository()));
-            again.map(drop).map_err(|refusal| refusal.to_string())
-        };
         let asked = receive_pack::Asked {
             guard: &self.leaks,
-            standing: &standing,
+            standing: &|| self.standing.ask_in_words(),
         };
         let outcome = receive_pack::serve(
             &self.grant,

@@ -58,7 +58,7 @@ impl TypeKey {
 }
 
 /// A refusal or a failure: what the client hears and what the log does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HttpError {
     status: StatusCode,
     public: Cow<'static, str>,
@@ -207,6 +207,11 @@ impl HttpError {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What the client hears: one or two sentences with the next step.
+    pub fn public(&self) -> &str {
+        &self.public
     }
 
     /// Writes the internal text to the log, if there is one: as an error where the server is at fault.

@@ -4,6 +4,7 @@
 //! nothing of a request's body is read, and nothing about a repository is told, before the gate has spoken.
 //!
 //! A fetch ends when its client goes away; a push only until its whole request has arrived, then it runs to its end.
+//! Either ends when the gate takes back what it granted, whether its engine works, waits for its client or has not begun.
 //! gitprotocol-http(5); git http-backend(1).
 
 use std::net::IpAddr;
@@ -17,15 +18,14 @@ use hyper::{HeaderMap, Method, Response};
 
 use super::backend::{Backend, FetchAccess, PushAccess};
 use super::body::Content;
-use super::bridge::{self, Answer, Job};
+use super::bridge::{self, Answer, Job, ResponseWriter};
 use super::error::HttpError;
 use super::forwarded::{Client, Peer};
-use super::permits::Permit;
 use super::request_body::{self, Encoding};
 use super::router::{GitRequest, ServiceParameter};
+use super::running::{Cut, Running};
 use super::{App, Settings, headers};
 use crate::auth;
-use crate::interrupt::Interrupt;
 use crate::names::RepoPath;
 use crate::protocol::{Service, Version};
 use crate::telemetry::Record;
@@ -124,27 +124,34 @@ async fn info_refs<B: Backend>(
             if is_head {
                 return Ok(head_of(media_type, Answer::Whole(Bytes::new())));
             }
-            let permit = app
-                .advertisements
-                .acquire(exchange.settings.queue_wait_max)
-                .await?;
-            let job = app.job(Some(permit));
-            bridge::run(job, move |out| access.advertise(version, out)).await?
+            let running = app.engines.enter(access.standing())?;
+            advertise(&exchange, running, move |out| access.advertise(version, out)).await?
         }
         Service::ReceivePack => {
             let access = exchange.open_push(candidates).await?;
             if is_head {
                 return Ok(head_of(media_type, Answer::Whole(Bytes::new())));
             }
-            let permit = app
-                .advertisements
-                .acquire(exchange.settings.queue_wait_max)
-                .await?;
-            let job = app.job(Some(permit));
-            bridge::run(job, move |out| access.advertise(version, out)).await?
+            let running = app.engines.enter(access.standing())?;
+            advertise(&exchange, running, move |out| access.advertise(version, out)).await?
         }
     };
     Ok(head_of(media_type, answer))
+}
+
+async fn advertise<B, F>(exchange: &Exchange<'_, B>, running: Running, engine: F) -> Result<Answer, HttpError>
+where
+    F: FnOnce(&mut ResponseWriter) -> Result<(), HttpError> + Send + 'static,
+{
+    let cut = running.cut().clone();
+    let places = &exchange.app.advertisements;
+    let permit = cut.or(places.acquire(exchange.settings.queue_wait_max)).await??;
+    let job = Job {
+        running,
+        permit: Some(permit),
+        goes_on_after: None,
+    };
+    run(job, &cut, engine).await
 }
 
 async fn upload_pack<B: Backend>(
@@ -161,11 +168,32 @@ async fn upload_pack<B: Backend>(
         record,
         ..
     } = exchange;
-    let permit = app.transfers.acquire(settings.queue_wait_max).await?;
+    // From here on the gate can take back what it granted, whatever is waited for.
+    let running = app.engines.enter(access.standing())?;
+    let (cut, interrupt) = (running.cut().clone(), running.interrupt().clone());
+    let permit = cut.or(app.transfers.acquire(settings.queue_wait_max)).await??;
     let bytes_max = settings.fetch.request_bytes_max;
     let collected = match body.as_mut() {
-        Some(incoming) => request_body::collect(incoming, bytes_max, settings.stall_max, &record).await,
-        None => Ok(Bytes::new()),
+        Some(incoming) => {
+            cut.or(request_body::collect(
+                incoming,
+                bytes_max,
+                settings.stall_max,
+                &record,
+            ))
+            .await
+        }
+        None => Ok(Ok(Bytes::new())),
+    };
+    let collected = match collected {
+        Ok(collected) => collected,
+        Err(refusal) => {
+            // The answer must not wait for a client that may have stopped sending.
+            if let Some(body) = body.take() {
+                app.tasks.spawn(request_body::drain(body));
+            }
+            return Err(refusal);
+        }
     };
     if matches!(
         collected,
@@ -175,9 +203,12 @@ async fn upload_pack<B: Backend>(
         *body = None;
     }
     let request = collected?;
-    let job = app.job(Some(permit));
-    let interrupt = job.interrupt.clone();
-    let answer = bridge::run(job, move |out| {
+    let job = Job {
+        running,
+        permit: Some(permit),
+        goes_on_after: None,
+    };
+    let answer = run(job, &cut, move |out| {
         let request = request_body::decode(request, encoding, bytes_max)?;
         access.serve(version, &request, &settings.fetch, out, &interrupt, &record)
     });
@@ -203,21 +234,41 @@ async fn receive_pack<B: Backend>(
     if content_length(&parts.headers).is_some_and(|length| length > bytes_max) {
         return Err(request_body::Error::TooLarge.into());
     }
-    let permit = app.transfers.acquire(settings.queue_wait_max).await?;
+    // From here on the gate can take back what it granted, whatever is waited for.
+    let running = app.engines.enter(access.standing())?;
+    let (cut, interrupt) = (running.cut().clone(), running.interrupt().clone());
+    let permit = cut.or(app.transfers.acquire(settings.queue_wait_max)).await??;
     let Some(body) = body.take() else {
         return Err(HttpError::internal("the request's body was read before"));
     };
-    let (pump, mut reader, arrival) =
-        request_body::stream(body, encoding, bytes_max, settings.stall_max, Arc::clone(&record));
+    let (pump, mut reader, arrival) = request_body::stream(
+        body,
+        encoding,
+        bytes_max,
+        settings.stall_max,
+        cut.clone(),
+        Arc::clone(&record),
+    );
     app.tasks.spawn(pump.run());
-    let mut job = app.job(Some(permit));
-    job.goes_on_after = Some(arrival);
-    let interrupt = job.interrupt.clone();
-    let answer = bridge::run(job, move |out| {
+    let job = Job {
+        running,
+        permit: Some(permit),
+        goes_on_after: Some(arrival),
+    };
+    let answer = run(job, &cut, move |out| {
         let served = access.serve(&mut reader, &settings.push, out, &interrupt, &record);
         served.map_err(|error| reader.failure().map_or(error, HttpError::from))
     });
     Ok(head_of(headers::result(Service::ReceivePack), answer.await?))
+}
+
+/// Runs `engine`; if the gate cut it before it said anything, the answer is the gate's refusal.
+async fn run<F>(job: Job, cut: &Cut, engine: F) -> Result<Answer, HttpError>
+where
+    F: FnOnce(&mut ResponseWriter) -> Result<(), HttpError> + Send + 'static,
+{
+    let answer = bridge::run(job, engine).await;
+    answer.map_err(|error| cut.refusal().cloned().unwrap_or(error))
 }
 
 impl<B: Backend> Exchange<'_, B> {
@@ -324,17 +375,4 @@ fn head_of(media_type: &'static str, answer: Answer) -> Response<Content> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
-}
-
-impl<B> App<B> {
-    /// Enters an engine that runs with `permit`.
-    fn job(&self, permit: Option<Permit>) -> Job {
-        let interrupt = Interrupt::new();
-        Job {
-            running: self.engines.enter(&interrupt),
-            permit,
-            interrupt,
-            goes_on_after: None,
-        }
-    }
 }

@@ -22,6 +22,7 @@ mod request_body;
 pub mod router;
 mod running;
 pub mod stall;
+pub mod standing;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -123,9 +124,14 @@ impl<B> Drop for ConnectionCount<B> {
 impl<B: Backend> App<B> {
     /// Puts the routes before `backend`.
     pub fn new(backend: B, settings: Settings, capacity: Capacity) -> Arc<Self> {
+        let backend = Arc::new(backend);
+        let engines = Engines::new({
+            let backend = Arc::clone(&backend);
+            move || backend.generation()
+        });
         Arc::new(App {
             api: backend.services().map(Api::new),
-            backend: Arc::new(backend),
+            backend,
             settings: RwLock::new(Arc::new(settings)),
             transfers: Permits::new(capacity.transfers, capacity.queue),
             advertisements: Permits::new(
@@ -133,7 +139,7 @@ impl<B: Backend> App<B> {
                 capacity.queue,
             ),
             gate: Arc::new(Semaphore::new(GATE_AT_ONCE)),
-            engines: Engines::default(),
+            engines,
             tasks: TaskTracker::new(),
             metrics: Arc::new(Metrics::default()),
             connections: AtomicUsize::new(0),

@@ -21,7 +21,9 @@ use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::running::Cut;
 use crate::telemetry::Record;
 
 /// Frames between the socket and a push's engine: enough to cover the engine's pauses, at most a few hundred KiB.
@@ -194,20 +196,40 @@ enum Part {
     Failed(Error),
 }
 
-/// Tells whether the whole of a request has arrived: from then on a push goes on without its client.
+/// Tells how far a request has come; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Arrival(Arc<AtomicBool>);
+pub struct Arrival(Arc<Arriving>);
+
+#[derive(Debug, Default)]
+struct Arriving {
+    is_complete: AtomicBool,
+    over: CancellationToken,
+}
 
 impl Arrival {
-    /// Tells whether the last byte has come in.
+    /// Tells whether the last byte has come in: from then on a push goes on without its client.
     pub fn is_complete(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_complete.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing more of the request is taken in: because it is all there, or was given up.
+    pub async fn over(self) {
+        self.0.over.cancelled().await;
     }
 
     /// Makes one that has happened.
     #[cfg(test)]
     pub fn arrived() -> Self {
-        Arrival(Arc::new(AtomicBool::new(true)))
+        let arrival = Arrival::default();
+        arrival.0.is_complete.store(true, Ordering::Release);
+        arrival.give_up();
+        arrival
+    }
+
+    /// Ends it, whatever has come.
+    #[cfg(test)]
+    pub fn give_up(&self) {
+        self.0.over.cancel();
     }
 }
 
@@ -306,12 +328,15 @@ pub struct Pump<B> {
     body: B,
     queue: mpsc::Sender<Part>,
     arrival: Arrival,
+    /// Says that the arrival is over.
+    _over: DropGuard,
     wire_bytes_max: u64,
     stall_max: Duration,
+    cut: Cut,
     record: Arc<Record>,
 }
 
-/// Joins `body` to a reader of at most `bytes_max` decoded bytes.
+/// Joins `body` to a reader of at most `bytes_max` decoded bytes, which ends when the transfer is `cut`.
 ///
 /// Encoded bytes have the same bound: what does not shrink when it is packed is no use to pack.
 pub fn stream<B>(
@@ -319,6 +344,7 @@ pub fn stream<B>(
     encoding: Encoding,
     bytes_max: u64,
     stall_max: Duration,
+    cut: Cut,
     record: Arc<Record>,
 ) -> (Pump<B>, RequestReader, Arrival)
 where
@@ -338,9 +364,11 @@ where
     let pump = Pump {
         body,
         queue: sender,
+        _over: arrival.0.over.clone().drop_guard(),
         arrival: arrival.clone(),
         wire_bytes_max: bytes_max,
         stall_max,
+        cut,
         record,
     };
     (
@@ -355,8 +383,18 @@ where
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
-    /// Moves the body until its end, a failure, or until the reader is gone; what is left then is drained.
+    /// Moves the body until its end, a failure, a cut, or until the reader is gone; what is left then is drained.
     pub async fn run(mut self) {
+        let cut = self.cut.clone();
+        if cut.or(self.move_all()).await.unwrap_or(true) {
+            // A reader that waits wakes: nothing more comes.
+            drop(self.queue);
+            drain(self.body).await;
+        }
+    }
+
+    /// Moves the body; true if some of it is left.
+    async fn move_all(&mut self) -> bool {
         let mut wire_bytes = 0u64;
         loop {
             let part = match next_data(&mut self.body, self.stall_max, &self.record).await {
@@ -369,7 +407,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                     }
                 }
                 Ok(None) => {
-                    self.arrival.0.store(true, Ordering::Release);
+                    self.arrival.0.is_complete.store(true, Ordering::Release);
                     Part::End
                 }
                 Err(error) => Part::Failed(error),
@@ -378,10 +416,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
             let has_more = matches!(part, Part::Data(_) | Part::Failed(Error::TooLarge));
             let reader_is_gone = self.queue.send(part).await.is_err();
             if is_last || reader_is_gone {
-                if has_more {
-                    drain(self.body).await;
-                }
-                return;
+                return has_more;
             }
         }
     }
@@ -424,6 +459,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
+    use crate::http::error::HttpError;
 
     const STALL: Duration = Duration::from_secs(5);
 
@@ -521,7 +557,8 @@ mod tests {
         encoding: Encoding,
         bytes_max: u64,
     ) -> (Result<Vec<u8>, io::ErrorKind>, bool) {
-        let (pump, mut reader, arrival) = stream(body, encoding, bytes_max, STALL, Record::for_tests());
+        let (cut, record) = (Cut::default(), Record::for_tests());
+        let (pump, mut reader, arrival) = stream(body, encoding, bytes_max, STALL, cut, record);
         let pump = tokio::spawn(pump.run());
         let read = tokio::task::spawn_blocking(move || {
             let mut out = Vec::new();
@@ -574,5 +611,29 @@ mod tests {
                 .0,
             Err(io::ErrorKind::FileTooLarge)
         );
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_for_a_silent_client_wakes_when_the_transfer_is_cut() {
+        let (cut, record) = (Cut::default(), Record::for_tests());
+        let body = frames(vec![Ok(b"ab")], true);
+        let (pump, mut reader, arrival) =
+            stream(body, Encoding::Identity, 10, Duration::MAX, cut.clone(), record);
+        let pump = tokio::spawn(pump.run());
+        let (first, seen) = tokio::sync::oneshot::channel();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = [0; 2];
+            reader.read_exact(&mut bytes).unwrap();
+            first.send(bytes).unwrap();
+            reader.read(&mut bytes).map_err(|error| error.kind())
+        });
+        assert_eq!(&seen.await.unwrap(), b"ab");
+        cut.happen(HttpError::forbidden("No more."));
+        assert_eq!(read.await.unwrap(), Err(io::ErrorKind::ConnectionReset));
+        assert!(!arrival.is_complete());
+        // What still comes is taken and forgotten, so that the client can read its answer.
+        assert!(!pump.is_finished());
+        pump.abort();
+        arrival.over().await;
     }
 }

@@ -8,6 +8,8 @@
 
 mod commands;
 pub mod direct;
+#[cfg(test)]
+mod gate_tests;
 mod input;
 mod report;
 mod scan;
@@ -138,6 +140,10 @@ pub struct Asked<'a> {
 /// Answers one `POST git-receive-pack`: reads commands and then the pack from `request`, which is inflated already.
 /// `guard` knows which tokens must not be pushed.
 ///
+/// `standing` tells, once all is checked and before anything moves, whether the grant still holds, or in words for the
+/// client why not. An interrupt that has a reason is reported to the client, too; the interrupt is sealed when the
+/// refs begin to move. The report also has the grant's notice, on band 2.
+///
 /// # Errors
 ///
 /// When the client goes away, or the repository fails before it comes to moving anything. Then no ref moved, unless it
@@ -193,11 +199,19 @@ pub fn serve(
             grant,
         }),
     };
-    push.run(
-        &decoded,
-        &mut input,
-        &mut Reporter::new(out, &decoded.capabilities),
-    )
+    let mut reporter = Reporter::new(out, &decoded.capabilities).with_notice(grant.notice());
+    let outcome = push.run(&decoded, &mut input, &mut reporter);
+    match interrupt.reason() {
+        Some(reason) if outcome.is_err() => {
+            reporter.finish_cut(reason, &decoded.commands)?;
+            Ok(Outcome {
+                commands: decoded.commands.len(),
+                refused: decoded.commands.len(),
+                ..Outcome::default()
+            })
+        }
+        _ => outcome,
+    }
 }
 
 /// Why a ref does not move that a token's limits leave out.
@@ -308,7 +322,7 @@ impl Receiver<'_> {
             return Ok(outcome);
         }
         // The last moment to stop: what follows is done to the end.
-        if self.interrupt.is_triggered() {
+        if !self.interrupt.seal() {
             return Err(Error::Interrupted);
         }
         if let Some(connected) = connected

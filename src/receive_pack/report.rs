@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use bstr::BStr;
+
 use super::commands::Commands;
 use crate::pack::ingest::Progress;
 use crate::protocol::pkt_line::encode_flush;
-use crate::protocol::receive::{Capabilities, encode_report};
+use crate::protocol::receive::{Capabilities, CommandStatus, RefCommand, encode_report};
 use crate::protocol::sideband::{self, Band, Mode};
 
 /// How often progress is told.
@@ -21,6 +23,7 @@ pub(super) struct Reporter<'a> {
     has_sideband: bool,
     wants_report: bool,
     is_quiet: bool,
+    notice: Option<&'a str>,
     last_progress: Instant,
     last_byte: Instant,
 }
@@ -33,9 +36,15 @@ impl<'a> Reporter<'a> {
             has_sideband: capabilities.side_band_64k,
             wants_report: capabilities.report_status || capabilities.report_status_v2,
             is_quiet: capabilities.quiet,
+            notice: None,
             last_progress: now,
             last_byte: now,
         }
+    }
+
+    /// Keeps a line for the person behind the client, however quiet the client is: it goes with the report.
+    pub(super) fn with_notice(self, notice: Option<&'a str>) -> Reporter<'a> {
+        Reporter { notice, ..self }
     }
 
     /// Says `text` on band 2, where there is one.
@@ -79,9 +88,32 @@ impl<'a> Reporter<'a> {
 
     /// Ends the answer.
     pub(super) fn finish(&mut self, unpack: Result<(), &str>, commands: &Commands<'_>) -> io::Result<()> {
+        if let Some(notice) = self.notice.take() {
+            self.say(&format!("{notice}\n"))?;
+        }
+        self.report(unpack, &commands.statuses())
+    }
+
+    /// Ends the answer to a push of which nothing came, and says why for each of its commands.
+    pub(super) fn finish_cut(&mut self, reason: &str, commands: &[RefCommand]) -> io::Result<()> {
+        if self.has_sideband && !self.wants_report {
+            let mut framed = Vec::new();
+            let text = format!("{reason}\n");
+            sideband::encode(&mut framed, Mode::Large, Band::Error, text.as_bytes());
+            return self.out.write_all(&framed);
+        }
+        let refused = CommandStatus::Ng(reason.to_owned());
+        let statuses: Vec<_> = commands
+            .iter()
+            .map(|command| (command.name.as_ref(), refused.clone()))
+            .collect();
+        self.report(Err(reason), &statuses)
+    }
+
+    fn report(&mut self, unpack: Result<(), &str>, statuses: &[(&BStr, CommandStatus)]) -> io::Result<()> {
         let mut report = Vec::new();
         if self.wants_report {
-            encode_report(&mut report, unpack, &commands.statuses());
+            encode_report(&mut report, unpack, statuses);
         }
         if !self.has_sideband {
             return self.out.write_all(&report);

@@ -156,6 +156,8 @@ impl Receiver<'_> {
                 quarantine,
                 pack: Some(pack),
             }),
+            // A request that ends because nobody wants it any more is not the client's fault.
+            Err(_) if self.interrupt.is_triggered() => Err(Error::Push(super::Error::Interrupted)),
             Err(err) => match err.fault() {
                 Fault::Interrupted => Err(Error::Push(super::Error::Interrupted)),
                 Fault::Peer | Fault::Limit => {

@@ -16,6 +16,7 @@ use super::*;
 use crate::auth;
 use crate::http::backend::{FetchAccess, PushAccess};
 use crate::http::error::HttpError;
+use crate::http::standing::Standing;
 use crate::http::{Capacity, GATE_AT_ONCE, Settings};
 use crate::interrupt::Interrupt;
 use crate::limits::{FetchLimits, PushLimits, RestLimits};
@@ -109,6 +110,10 @@ impl Backend for Double {
         }
     }
 
+    fn generation(&self) -> Result<u64, HttpError> {
+        Ok(1)
+    }
+
     fn note(&self, (): &(), record: &Record) {
         record.set_principal(Some("ann"), Some("0000"));
     }
@@ -125,6 +130,10 @@ impl Backend for Double {
 impl FetchAccess for Access {
     fn repository(&self) -> &RepoPath {
         &self.0
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::new(|| Ok(()))
     }
 
     fn advertise(&self, _version: Version, out: &mut dyn Write) -> Result<(), HttpError> {
@@ -169,6 +178,10 @@ impl FetchAccess for Access {
 impl PushAccess for Access {
     fn repository(&self) -> &RepoPath {
         &self.0
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::new(|| Ok(()))
     }
 
     fn advertise(&self, _version: Version, out: &mut dyn Write) -> Result<(), HttpError> {

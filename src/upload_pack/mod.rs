@@ -140,11 +140,15 @@ pub fn advertise(
 
 /// Answers one `POST git-upload-pack`; `request` is its whole body, inflated.
 ///
+/// The answer that has the pack also has the grant's notice, on band 2. Where the interrupt has a reason, its last words
+/// on band 3 are that.
+///
 /// # Errors
 ///
-/// When the repository fails or `out` does. Nothing that was written by then may be made to look whole.
+/// When the repository fails, `out` does, or the interrupt was triggered. Nothing that was written by then may be made
+/// to look whole.
 pub fn serve(
-    _grant: &Grant<Fetch>,
+    grant: &Grant<Fetch>,
     repository: &Arc<Repository>,
     version: Version,
     request: &[u8],
@@ -169,7 +173,7 @@ pub fn serve(
             Ok(Some(v2::Request {
                 command: v2::Command::Fetch(arguments),
                 ..
-            })) => negotiate::serve_v2(repository, &arguments, out, interrupt),
+            })) => negotiate::serve_v2(repository, &arguments, grant.notice(), out, interrupt),
             Err(refused) => {
                 write_error(out, &refused.to_string())?;
                 Ok(Outcome::default())
@@ -178,7 +182,7 @@ pub fn serve(
     }
     match v0::decode_upload_request(request, hash, limits) {
         Ok(None) => Ok(Outcome::default()),
-        Ok(Some(request)) => negotiate::serve_v0(repository, &request, out, interrupt),
+        Ok(Some(request)) => negotiate::serve_v0(repository, &request, grant.notice(), out, interrupt),
         Err(refused) => {
             write_error(out, &refused.to_string())?;
             Ok(Outcome::default())

@@ -113,6 +113,7 @@ fn check_wants(
 pub(super) fn serve_v2(
     repository: &Repository,
     request: &Fetch,
+    notice: Option<&str>,
     out: &mut dyn Write,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
@@ -163,6 +164,7 @@ pub(super) fn serve_v2(
         ofs_delta: request.ofs_delta,
         is_quiet: request.no_progress,
         include_tag: request.include_tag,
+        notice,
     };
     let written = send_pack(
         &view,
@@ -179,6 +181,7 @@ pub(super) fn serve_v2(
 pub(super) fn serve_v0(
     repository: &Repository,
     request: &UploadRequest,
+    notice: Option<&str>,
     out: &mut dyn Write,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
@@ -207,6 +210,7 @@ pub(super) fn serve_v0(
         ofs_delta: capabilities.ofs_delta,
         is_quiet: capabilities.no_progress,
         include_tag: capabilities.include_tag,
+        notice,
     };
     let written = send_pack(
         &view,

@@ -24,12 +24,14 @@ const CALLS_PER_LOOK: usize = 1024;
 
 /// What the client asked of the pack.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PackOptions {
+pub(super) struct PackOptions<'a> {
     pub(super) sideband: Mode,
     pub(super) thin: bool,
     pub(super) ofs_delta: bool,
     pub(super) is_quiet: bool,
     pub(super) include_tag: bool,
+    /// What the person behind the client is to hear, however quiet the client is.
+    pub(super) notice: Option<&'a str>,
 }
 
 /// Lists and sends all that `wants` need beyond `haves`, framed, with the flush-pkt that ends it.
@@ -38,23 +40,24 @@ pub(super) fn send_pack(
     objects: &mut Objects,
     wants: &[ObjectId],
     haves: &[ObjectId],
-    options: PackOptions,
+    options: PackOptions<'_>,
     out: &mut dyn Write,
     interrupt: &Interrupt,
 ) -> Result<Written, Error> {
-    let mut bands = Bands::new(out, options);
-    let sent = bands.send(view, objects, wants, haves, options, interrupt);
-    if let Err(err) = &sent
-        && !matches!(
-            err,
-            Error::Pack(crate::pack::Error::Write(_) | crate::pack::Error::Interrupted)
-        )
-    {
-        // The client gives up on this band and shows the text; what went wrong is for the server's log.
-        bands.say(
-            Band::Error,
-            "the server failed while it made the pack; try again, or tell its administrator\n",
-        )?;
+    let mut bands = Bands::new(out, options, interrupt);
+    let sent = bands.send(view, objects, wants, haves, options);
+    let reason = match (&sent, interrupt.reason()) {
+        (Ok(_), _) => None,
+        (Err(_), Some(reason)) => Some(reason),
+        (Err(Error::Pack(crate::pack::Error::Write(_) | crate::pack::Error::Interrupted)), None) => None,
+        // What went wrong is for the server's log.
+        (Err(_), None) => {
+            Some("the server failed while it made the pack; try again, or tell its administrator")
+        }
+    };
+    if let Some(reason) = reason {
+        // The client gives up on this band and shows the text.
+        bands.say(Band::Error, &format!("{reason}\n"))?;
     }
     sent
 }
@@ -70,10 +73,11 @@ struct Bands<'a> {
     last_byte: Instant,
     last_progress: Instant,
     calls: usize,
+    interrupt: &'a Interrupt,
 }
 
 impl<'a> Bands<'a> {
-    fn new(out: &'a mut dyn Write, options: PackOptions) -> Bands<'a> {
+    fn new(out: &'a mut dyn Write, options: PackOptions<'_>, interrupt: &'a Interrupt) -> Bands<'a> {
         let packet_bytes_max = options.sideband.payload_bytes_max().unwrap_or(super::BATCH_BYTES);
         let now = Instant::now();
         Bands {
@@ -85,6 +89,7 @@ impl<'a> Bands<'a> {
             last_byte: now,
             last_progress: now,
             calls: 0,
+            interrupt,
         }
     }
 
@@ -94,9 +99,9 @@ impl<'a> Bands<'a> {
         objects: &mut Objects,
         wants: &[ObjectId],
         haves: &[ObjectId],
-        options: PackOptions,
-        interrupt: &Interrupt,
+        options: PackOptions<'_>,
     ) -> Result<Written, Error> {
+        let interrupt = self.interrupt;
         let tags = if options.include_tag {
             annotated_tags(view)?
         } else {
@@ -142,6 +147,9 @@ impl<'a> Bands<'a> {
             "Total {total} (delta {}), reused {} (delta {}), pack-reused 0 (from 0)\n",
             written.deltas, written.reused, written.reused_deltas
         ))?;
+        if let Some(notice) = options.notice {
+            self.say(Band::Progress, &format!("{notice}\n"))?;
+        }
         if self.mode != Mode::None {
             let mut end = Vec::new();
             encode_flush(&mut end);
@@ -190,6 +198,10 @@ impl<'a> Bands<'a> {
     fn flush_packet(&mut self) -> io::Result<()> {
         if self.packet.is_empty() {
             return Ok(());
+        }
+        // One object may be many packets long.
+        if self.interrupt.is_triggered() {
+            return Err(io::Error::other("interrupted"));
         }
         if self.mode != Mode::None {
             self.out

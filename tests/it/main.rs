@@ -10,6 +10,7 @@
 mod against_git;
 mod alternate;
 mod crash;
+mod cut;
 mod gate;
 mod harness;
 mod leak;

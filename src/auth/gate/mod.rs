@@ -333,7 +333,7 @@ impl Gate {
             return Err(Refusal::Throttled { wait });
         }
         let verified = hash
-            .and_then(|hash| self.verify(&hash, known, &client))
+            .and_then(|hash| self.verify(&hash, known, Some(&client)))
             .inspect_err(|refusal| {
                 if refusal.kind() == RefusalKind::Unauthorized {
                     self.0.throttle.fail(address, self.0.options.clock.elapsed());
@@ -457,7 +457,10 @@ impl Gate {
 
     /// What holds for the token of a principal now, if it may still be used from where it is.
     fn verify_again(&self, verified: &Arc<Verified>, client: &Client) -> Result<Arc<Verified>, Refusal> {
-        let verified = self.verify(&verified.hash, Some(Arc::clone(verified)), client)?;
+        // What is known by now may be newer: who is asked about again and again costs one look-up a change.
+        let known = lock(&self.0.tokens).get(&verified.hash).cloned();
+        let known = known.unwrap_or_else(|| Arc::clone(verified));
+        let verified = self.verify(&verified.hash, Some(known), None)?;
         verified.require_network(client.address)?;
         Ok(verified)
     }
@@ -507,11 +510,12 @@ impl Gate {
     }
 
     /// Returns what holds for a token now: `known` if nothing changed since it was read, else what the store says.
+    /// `client` is who has just presented it, and None where the question is about somebody who was let in before.
     fn verify(
         &self,
         hash: &TokenHash,
         known: Option<Arc<Verified>>,
-        client: &Client,
+        client: Option<&Client>,
     ) -> Result<Arc<Verified>, Refusal> {
         // Before the token is read: what changes in between makes the entry look older than it is, never newer.
         let generation = self.0.store.generation()?;
@@ -525,7 +529,10 @@ impl Gate {
             // Only the secret may have ended, and then it matters that it was used.
             return self.load(hash, generation, Some(&verified), client);
         }
-        if let Some(since) = verified.idle_since(verified.noted.last_at(), now) {
+        // Whoever was let in a while ago is no idler.
+        if let Some(client) = client
+            && let Some(since) = verified.idle_since(verified.noted.last_at(), now)
+        {
             self.revoke_if_idle(&verified, since, client)?;
         }
         Ok(verified)
@@ -536,7 +543,7 @@ impl Gate {
         hash: &TokenHash,
         generation: u64,
         before: Option<&Verified>,
-        client: &Client,
+        client: Option<&Client>,
     ) -> Result<Arc<Verified>, Refusal> {
         let book = self.book(generation)?;
         let found = self.find(hash, client);
@@ -559,7 +566,7 @@ impl Gate {
     }
 
     /// Finds what a digest opens at this moment. One that a rotation replaced takes a second look-up.
-    fn find(&self, hash: &TokenHash, client: &Client) -> Result<Found, Refusal> {
+    fn find(&self, hash: &TokenHash, client: Option<&Client>) -> Result<Found, Refusal> {
         let store = &self.0.store;
         let now = self.0.options.clock.now();
         if let Some((token, account)) = store.find_token_by_hash(hash)? {
@@ -582,13 +589,15 @@ impl Gate {
                 account: retired.account,
             });
         }
-        if retired.promised_until.is_some_and(|until| now < until) {
+        let is_promised = retired.promised_until.is_some_and(|until| now < until);
+        let Some(client) = client.filter(|_| !is_promised) else {
+            // What runs since the secret was good ends with it, but is no use of it afterwards.
             return Err(Refusal::SecretReplaced {
                 at: token.rotated_at.unwrap_or(retired.retired_at),
                 name: token.name,
                 id: token.id,
             });
-        }
+        };
         // Two have this token: whoever rotated it, and whoever uses what was before.
         let actor = Actor::Client(requester(None, client));
         let token = store.revoke_reused(&actor, hash)?.ok_or(Refusal::TokenUnknown)?;

@@ -504,6 +504,23 @@ fn refusals_of_live_tokens_are_no_failures() {
 }
 
 #[test]
+fn whoever_is_asked_about_again_and_again_is_looked_up_once_a_change() {
+    let f = fixture();
+    f.grant(Some("bob"), "C", Role::Reader);
+    let (_, plain) = f.token("bob", "vso.code");
+    let principal = f.authenticate(&plain).unwrap();
+    f.account("eve", false);
+    let entry_after_a_question = || {
+        f.gate.authorize_fetch(&principal, Some(&repo())).unwrap();
+        lock(&f.gate.0.tokens).values().next().map(Arc::clone).unwrap()
+    };
+    let first = entry_after_a_question();
+    assert!(Arc::ptr_eq(&first, &entry_after_a_question()));
+    f.account("mallory", false);
+    assert!(!Arc::ptr_eq(&first, &entry_after_a_question()));
+}
+
+#[test]
 fn what_is_kept_in_memory_stays_bounded() {
     let f = fixture();
     f.grant(Some("bob"), "C", Role::Reader);

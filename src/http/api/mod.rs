@@ -61,7 +61,6 @@ use super::request_body::{self, Encoding};
 use super::router::ApiScope;
 use super::{forwarded, git, headers};
 use crate::auth::scope::Operation;
-use crate::interrupt::Interrupt;
 use crate::names;
 
 /// Handlers that run at once: each has a thread, and reads the disk.
@@ -295,7 +294,7 @@ async fn serve(
         .acquire(context.settings.queue_wait_max)
         .await?;
     // Whoever stops the server waits for what runs; a change is never cut.
-    let running = context.engines.enter(&Interrupt::new());
+    let running = context.engines.enter_uncut();
     let task = tokio::task::spawn_blocking({
         let context = Arc::clone(context);
         move || {

@@ -4,21 +4,28 @@
 //! through a bounded queue, hyper takes them as a [`Stream`]. Does not know what an engine does.
 //!
 //! Invariants: a client that takes nothing stops its engine at the queue's bound; a client that is gone is noticed at
-//! once ([`Disconnect`]); an answer ends cleanly only when its engine said that it is whole, so that a pack that was cut
-//! short looks cut short; nothing was sent yet when an engine's error becomes an error response.
+//! once ([`Disconnect`]); an engine whom the gate cut waits for no client; an answer ends cleanly only when its engine
+//! said that it is whole, so that a pack that was cut short looks cut short; what was said before an answer breaks off
+//! goes out first; nothing was sent yet when an engine's error becomes an error response.
 
+use std::future::Future;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::HttpError;
 use super::permits::Permit;
 use super::request_body::Arrival;
-use super::running::Running;
+use super::running::{Cut, Running};
 use crate::interrupt::Interrupt;
 
 /// Bytes that are put together before they go to the client. One write of this size costs hyper and TLS little more
@@ -28,10 +35,21 @@ const CHUNK_BYTES: usize = 128 << 10;
 /// Chunks between an engine and its client.
 const CHUNKS_QUEUED_MAX: usize = 3;
 
+/// Chunks beyond them that an engine may leave once it was cut: its last words, and what it wrote before it noticed.
+const CHUNKS_AFTER_CUT_MAX: usize = 4;
+
+/// How long an answer that breaks off waits until its last bytes are on their way to the client.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
+
+/// How long it waits after that: bytes may still be in a buffer of TLS or HTTP/2 that breaking off would empty.
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(100);
+
 /// What passes from the engine to the body.
-enum Chunk {
-    More(Bytes),
-    Last(Bytes),
+struct Chunk {
+    bytes: Bytes,
+    is_last: bool,
+    /// Its place in the queue, free once it is taken out.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What an engine writes its answer into.
@@ -39,9 +57,14 @@ enum Chunk {
 /// # Blocking
 ///
 /// Waits when the client is slow. Fails with `BrokenPipe` once the client is gone, unless the engine has a whole push
-/// in its hands: then what it writes is thrown away and it goes on to its end.
+/// in its hands: then what it writes is thrown away and it goes on to its end. After the gate has cut the transfer it
+/// never waits, and fails when more is written than last words have.
 pub struct ResponseWriter {
-    queue: mpsc::Sender<Chunk>,
+    queue: mpsc::UnboundedSender<Chunk>,
+    places: Arc<Semaphore>,
+    runtime: Handle,
+    cut: Cut,
+    chunks_after_cut: usize,
     buffer: BytesMut,
     has_sent: bool,
     is_gone: bool,
@@ -49,8 +72,20 @@ pub struct ResponseWriter {
 }
 
 impl ResponseWriter {
-    fn send(&mut self, chunk: Chunk) -> io::Result<()> {
-        match self.queue.blocking_send(chunk) {
+    fn send(&mut self, bytes: Bytes, is_last: bool) -> io::Result<()> {
+        let place = self.place();
+        if place.is_none() {
+            self.chunks_after_cut += 1;
+            if self.chunks_after_cut > CHUNKS_AFTER_CUT_MAX {
+                return Err(io::Error::other("the transfer was cut"));
+            }
+        }
+        let chunk = Chunk {
+            bytes,
+            is_last,
+            _place: place,
+        };
+        match self.queue.send(chunk) {
             Ok(()) => {
                 self.has_sent = true;
                 Ok(())
@@ -63,11 +98,21 @@ impl ResponseWriter {
         }
     }
 
+    /// Waits for a place in the queue; none if the transfer was cut before there is one.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let places = || Arc::clone(&self.places);
+        places().try_acquire_owned().ok().or_else(|| {
+            let free = self.cut.or(places().acquire_owned());
+            // Nobody closes the semaphore.
+            self.runtime.block_on(free).ok()?.ok()
+        })
+    }
+
     /// Says that the answer is whole.
     fn finish(mut self) {
         let last = self.buffer.split().freeze();
         // A client that is gone needs no end.
-        let _gone = self.send(Chunk::Last(last));
+        let _gone = self.send(last, true);
     }
 }
 
@@ -90,7 +135,7 @@ impl Write for ResponseWriter {
             return Ok(());
         }
         let chunk = self.buffer.split().freeze();
-        self.send(Chunk::More(chunk))
+        self.send(chunk, false)
     }
 }
 
@@ -114,10 +159,15 @@ impl Drop for Disconnect {
 pub struct Stream {
     // Before the queue: an engine whose write fails must find itself interrupted.
     _disconnect: Disconnect,
-    queue: mpsc::Receiver<Chunk>,
+    queue: mpsc::UnboundedReceiver<Chunk>,
     next: Option<Chunk>,
+    /// Cancelled when what was given out last is no longer needed.
+    given: CancellationToken,
+    /// What the end must wait for.
+    ending: Option<Ending>,
+    unfinished: Unfinished,
     end: Option<Result<(), BrokenOff>>,
-    _permit: Option<Permit>,
+    _permit: SharedPermit,
 }
 
 /// The engine stopped before its answer was whole.
@@ -130,25 +180,45 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the engine failed, once: hyper then cuts the answer off instead of ending it.
+    /// When the engine failed, once, and what it wrote by then is out or not taken: hyper then cuts the answer off
+    /// instead of ending it, and throws away what it has not sent.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        if self.end.is_some() {
-            return Poll::Ready(None);
+        while self.end.is_none() {
+            if let Some(ending) = &mut self.ending {
+                self.end = Some(ready!(ending.as_mut().poll(cx)));
+                return Poll::Ready(self.end.and_then(Result::err).map(Err));
+            }
+            let chunk = match self.next.take() {
+                Some(chunk) => Some(chunk),
+                None => ready!(self.queue.poll_recv(cx)),
+            };
+            match chunk {
+                Some(Chunk {
+                    bytes,
+                    is_last: false,
+                    ..
+                }) => return Poll::Ready(Some(Ok(self.give(bytes)))),
+                Some(Chunk { bytes, .. }) => {
+                    match self.unfinished.request() {
+                        Some(request) => self.ending = Some(Box::pin(end_after(request))),
+                        None => self.end = Some(Ok(())),
+                    }
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                }
+                None => self.ending = Some(Box::pin(break_off(self.given.clone()))),
+            }
         }
-        let chunk = match self.next.take() {
-            Some(chunk) => Some(chunk),
-            None => ready!(self.queue.poll_recv(cx)),
-        };
-        Poll::Ready(match chunk {
-            Some(Chunk::More(bytes)) => Some(Ok(bytes)),
-            Some(Chunk::Last(bytes)) => {
-                self.end = Some(Ok(()));
-                (!bytes.is_empty()).then_some(Ok(bytes))
-            }
-            None => {
-                self.end = Some(Err(BrokenOff));
-                Some(Err(BrokenOff))
-            }
+        Poll::Ready(None)
+    }
+
+    /// Notes when nobody holds `bytes` any more.
+    fn give(&mut self, bytes: Bytes) -> Bytes {
+        self.given = CancellationToken::new();
+        Bytes::from_owner(Given {
+            bytes,
+            _taken: self.given.clone().drop_guard(),
         })
     }
 
@@ -162,6 +232,54 @@ impl Stream {
         self.end == Some(Ok(()))
     }
 }
+
+/// Bytes that tell when nobody holds them any more.
+struct Given {
+    bytes: Bytes,
+    _taken: DropGuard,
+}
+
+impl AsRef<[u8]> for Given {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The request of a push, of which the answer to a cut is ahead.
+struct Unfinished {
+    cut: Cut,
+    request: Option<Arrival>,
+}
+
+impl Unfinished {
+    /// The request, if the push was cut before all of it was there.
+    fn request(&self) -> Option<Arrival> {
+        let request = self.request.as_ref().filter(|request| !request.is_complete());
+        request.filter(|_| self.cut.refusal().is_some()).cloned()
+    }
+}
+
+/// What the end of an answer waits for, and what end it is.
+type Ending = Pin<Box<dyn Future<Output = Result<(), BrokenOff>> + Send>>;
+
+/// Breaks an answer off once the bytes that were `given` out last are on their way, or could long have been.
+async fn break_off(given: CancellationToken) -> Result<(), BrokenOff> {
+    // A client that takes nothing does not take the last words either.
+    let _elapsed = timeout(LAST_WORDS_MAX, given.cancelled()).await;
+    sleep(LAST_WORDS_PAUSE).await;
+    Err(BrokenOff)
+}
+
+/// Ends an answer that came before the end of its request. Only then: on HTTP/2 curl up to 8 reads nothing more once an
+/// answer has ended, not even that the server takes more, and sends the rest of its request for ever.
+async fn end_after(request: Arrival) -> Result<(), BrokenOff> {
+    request.over().await;
+    Ok(())
+}
+
+/// A place among the transfers that both sides of the bridge hold. An engine that fails or is cut gives it back for
+/// both: what then is left of the answer makes no work.
+type SharedPermit = Arc<Mutex<Option<Permit>>>;
 
 /// The start of an answer.
 pub enum Answer {
@@ -178,8 +296,6 @@ pub struct Job {
     pub running: Running,
     /// The engine's place among the transfers.
     pub permit: Option<Permit>,
-    /// Set when nobody wants the answer any more.
-    pub interrupt: Interrupt,
     /// A push's request: once it is all there, the engine goes on without its client.
     pub goes_on_after: Option<Arrival>,
 }
@@ -198,38 +314,56 @@ pub async fn run<F>(job: Job, engine: F) -> Result<Answer, HttpError>
 where
     F: FnOnce(&mut ResponseWriter) -> Result<(), HttpError> + Send + 'static,
 {
-    let (sender, mut queue) = mpsc::channel(CHUNKS_QUEUED_MAX);
+    let (sender, mut queue) = mpsc::unbounded_channel();
     let Job {
         running,
         permit,
-        interrupt,
         goes_on_after,
     } = job;
+    let cut = running.cut().clone();
+    let unfinished = Unfinished {
+        cut: cut.clone(),
+        request: goes_on_after.clone(),
+    };
     let disconnect = Disconnect {
-        interrupt,
+        interrupt: running.interrupt().clone(),
         goes_on_after: goes_on_after.clone(),
     };
     let writer = ResponseWriter {
         queue: sender,
+        places: Arc::new(Semaphore::new(CHUNKS_QUEUED_MAX)),
+        runtime: Handle::current(),
+        cut,
+        chunks_after_cut: 0,
         buffer: BytesMut::new(),
         has_sent: false,
         is_gone: false,
         goes_on_after,
     };
-    let engine_permit = permit.clone();
+    let permit: SharedPermit = Arc::new(Mutex::new(permit));
+    let engine_permit = Arc::clone(&permit);
     let span = tracing::Span::current();
     let engine = tokio::task::spawn_blocking(move || {
         // In this order: who finds no engine running finds its place free.
-        let _held = (engine_permit, running);
-        span.in_scope(|| run_to_the_end(writer, engine))
+        let held = (engine_permit, running);
+        let outcome = span.in_scope(|| run_to_the_end(writer, engine));
+        if outcome.is_err() || held.1.cut().refusal().is_some() {
+            held.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        outcome
     });
     match queue.recv().await {
-        Some(Chunk::Last(bytes)) => Ok(Answer::Whole(bytes)),
+        Some(Chunk {
+            bytes, is_last: true, ..
+        }) if unfinished.request().is_none() => Ok(Answer::Whole(bytes)),
         Some(first) => Ok(Answer::Streamed(Box::pin(Stream {
+            _disconnect: disconnect,
             queue,
             next: Some(first),
+            given: CancellationToken::new(),
+            ending: None,
+            unfinished,
             end: None,
-            _disconnect: disconnect,
             _permit: permit,
         }))),
         None => match engine.await {
@@ -256,8 +390,8 @@ where
             Ok(())
         }
         Err(error) => {
-            // A client that went away is in the request's own line; what the engine said to it is no news.
-            if writer.has_sent && !writer.is_gone {
+            // A client that went away is in the request's own line, and a cut in a line of its own.
+            if writer.has_sent && !writer.is_gone && writer.cut.refusal().is_none() {
                 error.log("the answer broke off");
             }
             Err(error)

@@ -3,13 +3,22 @@ use std::sync::mpsc as std_mpsc;
 use super::*;
 use crate::http::permits::Permits;
 use crate::http::running::Engines;
+use crate::http::standing::Standing;
+
+fn engines() -> Engines {
+    Engines::new(|| Ok(1))
+}
 
 fn job(engines: &Engines) -> (Job, Interrupt) {
-    let interrupt = Interrupt::new();
+    job_while(engines, Standing::new(|| Ok(())))
+}
+
+fn job_while(engines: &Engines, standing: Standing) -> (Job, Interrupt) {
+    let running = engines.enter(standing).unwrap();
+    let interrupt = running.interrupt().clone();
     let job = Job {
-        running: engines.enter(&interrupt),
+        running,
         permit: None,
-        interrupt: interrupt.clone(),
         goes_on_after: None,
     };
     (job, interrupt)
@@ -36,7 +45,7 @@ fn streamed(answer: Result<Answer, HttpError>) -> Pin<Box<Stream>> {
 
 #[tokio::test]
 async fn a_small_answer_is_whole_at_once() {
-    let (job, _) = job(&Engines::default());
+    let (job, _) = job(&engines());
     match run(job, |out| Ok(out.write_all(b"0000")?)).await.unwrap() {
         Answer::Whole(bytes) => assert_eq!(bytes, "0000"),
         Answer::Streamed(_) => panic!("one chunk needs no stream"),
@@ -45,7 +54,7 @@ async fn a_small_answer_is_whole_at_once() {
 
 #[tokio::test]
 async fn a_large_answer_arrives_in_order_and_ends_cleanly() {
-    let (job, _) = job(&Engines::default());
+    let (job, _) = job(&engines());
     let expected: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     let sent = expected.clone();
     let answer = run(job, move |out| {
@@ -61,7 +70,7 @@ async fn a_large_answer_arrives_in_order_and_ends_cleanly() {
 
 #[tokio::test]
 async fn flushed_bytes_do_not_wait_for_more() {
-    let (job, _) = job(&Engines::default());
+    let (job, _) = job(&engines());
     let (go_on, wait) = std_mpsc::channel::<()>();
     let answer = run(job, move |out| {
         out.write_all(b"progress")?;
@@ -78,7 +87,7 @@ async fn flushed_bytes_do_not_wait_for_more() {
 
 #[tokio::test]
 async fn an_engine_that_fails_before_its_first_byte_gets_an_error_response() {
-    let (job, _) = job(&Engines::default());
+    let (job, _) = job(&engines());
     let answer = run(job, |out| {
         out.write_all(b"never seen")?;
         Err(HttpError::not_found())
@@ -88,7 +97,7 @@ async fn an_engine_that_fails_before_its_first_byte_gets_an_error_response() {
 
 #[tokio::test]
 async fn an_engine_that_fails_later_breaks_the_answer_off() {
-    let (job, _) = job(&Engines::default());
+    let (job, _) = job(&engines());
     let answer = run(job, |out| {
         out.write_all(b"PACK")?;
         out.flush()?;
@@ -99,9 +108,141 @@ async fn an_engine_that_fails_later_breaks_the_answer_off() {
     assert_eq!((got.as_slice(), end), (&b"PACK"[..], Err(BrokenOff)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_breaks_off_when_its_last_words_are_out_or_not_taken() {
+    let (job, _) = job(&engines());
+    let answer = run(job, |out| {
+        out.write_all(b"last words")?;
+        out.flush()?;
+        Err(HttpError::internal("disk"))
+    });
+    let mut stream = streamed(answer.await);
+    let words = std::future::poll_fn(|cx| stream.poll_next(cx)).await;
+    let started = tokio::time::Instant::now();
+    let mut end = tokio::spawn(async move {
+        let end = std::future::poll_fn(|cx| stream.poll_next(cx)).await;
+        (end, stream.is_over(), stream.is_whole())
+    });
+    assert!(
+        timeout(LAST_WORDS_MAX / 2, &mut end).await.is_err(),
+        "what hyper still holds is not thrown away"
+    );
+    drop(words);
+    assert_eq!(end.await.unwrap(), (Some(Err(BrokenOff)), true, false));
+    assert_eq!(started.elapsed(), LAST_WORDS_MAX / 2 + LAST_WORDS_PAUSE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_the_last_words_does_not_keep_the_answer() {
+    let (job, _) = job(&engines());
+    let answer = run(job, |out| {
+        out.write_all(b"last words")?;
+        out.flush()?;
+        Err(HttpError::internal("disk"))
+    });
+    let mut stream = streamed(answer.await);
+    let _held = std::future::poll_fn(|cx| stream.poll_next(cx)).await;
+    let started = tokio::time::Instant::now();
+    let end = std::future::poll_fn(|cx| stream.poll_next(cx)).await;
+    assert_eq!(end, Some(Err(BrokenOff)));
+    assert_eq!(started.elapsed(), LAST_WORDS_MAX + LAST_WORDS_PAUSE);
+}
+
+/// A question that is answered with no from the moment on at which the other end is dropped.
+fn until_dropped() -> (Standing, Arc<()>) {
+    let held = Arc::new(());
+    let question = Arc::downgrade(&held);
+    let standing = Standing::new(move || match question.strong_count() {
+        0 => Err(HttpError::forbidden("No more.")),
+        _ => Ok(()),
+    });
+    (standing, held)
+}
+
+#[tokio::test]
+async fn an_engine_that_waits_for_its_client_is_woken_by_a_cut_and_has_a_last_word() {
+    let engines = engines();
+    let permits = Permits::new(1, 0);
+    let (standing, held) = until_dropped();
+    let (mut job, interrupt) = job_while(&engines, standing);
+    job.permit = Some(permits.acquire(Duration::ZERO).await.unwrap());
+    let seen = interrupt.clone();
+    let answer = run(job, move |out| {
+        let piece = vec![b'x'; CHUNK_BYTES];
+        while !seen.is_triggered() {
+            out.write_all(&piece)?;
+        }
+        out.write_all(seen.reason().unwrap().as_bytes())?;
+        out.flush()?;
+        Err(HttpError::internal("interrupted"))
+    });
+    let mut stream = streamed(answer.await);
+    drop(held);
+    // The client takes nothing until the engine is gone.
+    engines.idle().await;
+    assert_eq!(permits.running(), 0, "a transfer that was cut leaves its place");
+    let (got, end) = rest(&mut stream).await;
+    assert_eq!(end, Err(BrokenOff));
+    assert!(got.ends_with(b"xNo more."), "{} bytes", got.len());
+    assert!(
+        got.len() <= (CHUNKS_QUEUED_MAX + 2) * CHUNK_BYTES,
+        "{} bytes",
+        got.len()
+    );
+}
+
+#[tokio::test]
+async fn the_answer_to_a_push_that_was_cut_comes_at_once_and_ends_with_its_request() {
+    let engines = engines();
+    let (standing, held) = until_dropped();
+    let (mut job, interrupt) = job_while(&engines, standing);
+    let request = Arrival::default();
+    job.goes_on_after = Some(request.clone());
+    drop(held);
+    let answer = run(job, move |out| {
+        while !interrupt.is_triggered() {
+            std::thread::yield_now();
+        }
+        Ok(out.write_all(b"ng refs/heads/main No more.")?)
+    });
+    let mut stream = streamed(answer.await);
+    let report = std::future::poll_fn(|cx| stream.poll_next(cx)).await;
+    assert_eq!(
+        report,
+        Some(Ok(Bytes::from_static(b"ng refs/heads/main No more.")))
+    );
+    let end = rest(&mut stream);
+    let mut end = std::pin::pin!(end);
+    assert!(std::future::poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx).is_pending())).await);
+    request.give_up();
+    assert_eq!(end.await, (Vec::new(), Ok(())));
+}
+
+#[tokio::test]
+async fn an_engine_that_goes_on_after_a_cut_fills_no_memory() {
+    let engines = engines();
+    let (standing, held) = until_dropped();
+    let (job, _) = job_while(&engines, standing);
+    let answer = run(job, move |out| {
+        loop {
+            out.write_all(&[b'x'; CHUNK_BYTES])?;
+        }
+    });
+    let mut stream = streamed(answer.await);
+    drop(held);
+    engines.idle().await;
+    let (got, end) = rest(&mut stream).await;
+    assert_eq!(end, Err(BrokenOff));
+    assert!(
+        got.len() <= (CHUNKS_QUEUED_MAX + CHUNKS_AFTER_CUT_MAX) * CHUNK_BYTES,
+        "{} bytes",
+        got.len()
+    );
+}
+
 #[tokio::test]
 async fn a_panic_is_an_internal_error_and_ends_no_answer_cleanly() {
-    let engines = Engines::default();
+    let engines = engines();
     let (first, _) = job(&engines);
     let answer = run(first, |_| panic!("on purpose"));
     assert_eq!(answer.await.err().map(|error| error.status().as_u16()), Some(500));
@@ -117,7 +258,7 @@ async fn a_panic_is_an_internal_error_and_ends_no_answer_cleanly() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_stops_its_engine() {
-    let engines = Engines::default();
+    let engines = engines();
     let (job, interrupt) = job(&engines);
     let (tell, told) = std_mpsc::channel();
     let answer = run(job, move |out| {
@@ -143,7 +284,7 @@ async fn a_client_that_takes_nothing_stops_its_engine() {
 
 #[tokio::test]
 async fn a_whole_push_goes_on_without_its_client() {
-    let engines = Engines::default();
+    let engines = engines();
     let (mut job, interrupt) = job(&engines);
     let arrival = Arrival::arrived();
     job.goes_on_after = Some(arrival);
@@ -168,10 +309,10 @@ async fn a_whole_push_goes_on_without_its_client() {
 
 #[tokio::test]
 async fn a_permit_lives_as_long_as_the_answer() {
-    let engines = Engines::default();
+    let engines = engines();
     let permits = Permits::new(1, 0);
     let (mut job, _) = job(&engines);
-    job.permit = Some(permits.acquire(std::time::Duration::ZERO).await.unwrap());
+    job.permit = Some(permits.acquire(Duration::ZERO).await.unwrap());
     let answer = run(job, |out| {
         out.write_all(b"x")?;
         out.flush()?;

@@ -117,9 +117,15 @@ impl Patgate {
         self.ok(&["access", "grant", name, "contributor"]);
     }
 
-    /// Makes a token.
+    /// Makes a token for 90 days.
     #[track_caller]
     pub fn token(&self, user: &str, scope: &str) -> Token {
+        self.token_for(user, scope, "90d")
+    }
+
+    /// Makes a token that expires after or on `expires`.
+    #[track_caller]
+    pub fn token_for(&self, user: &str, scope: &str, expires: &str) -> Token {
         let args = [
             "token",
             "create",
@@ -130,7 +136,7 @@ impl Patgate {
             "--scope",
             scope,
             "--expires",
-            "90d",
+            expires,
         ];
         self.keep(&self.ok(&args))
     }
@@ -181,13 +187,22 @@ impl Patgate {
 
     /// Limits a token to what `limits` says: the lists `paths`, `refs` and `networks`.
     pub fn limit(&self, token: &Token, limits: &Value) {
+        self.set(token, "limits", &limits.to_string());
+    }
+
+    /// Sets when a token ends, in seconds since 1970.
+    pub fn expire_at(&self, token: &Token, seconds: i64) {
+        self.set(token, "expires_at", &seconds);
+    }
+
+    fn set(&self, token: &Token, column: &str, value: &dyn rusqlite::ToSql) {
         let db = rusqlite::Connection::open(self.data.join("patgate.db")).expect("the database opens");
         db.busy_timeout(std::time::Duration::from_secs(10))
             .expect("a busy timeout");
         let changed = db
             .execute(
-                "UPDATE tokens SET limits = ?2 WHERE id = ?1",
-                [&token.id, &limits.to_string()],
+                &format!("UPDATE tokens SET {column} = ?2 WHERE id = ?1"),
+                rusqlite::params![token.id, value],
             )
             .expect("a token can be changed");
         assert_eq!(changed, 1, "the token {} must be there", token.id);
@@ -210,8 +225,7 @@ impl Patgate {
 
     /// Lets a token expire, as time would: the database says that it ended at 2001-09-09T01:46:40Z.
     pub fn expire(&self, token: &Token) {
-        let changed = self.change(token, "UPDATE tokens SET expires_at = 1000000000 WHERE id = ?1");
-        assert_eq!(changed, 1, "the token {} must be there", token.id);
+        self.expire_at(token, 1_000_000_000);
     }
 
     /// Lets the overlaps of a token run out, as time would.

@@ -14,6 +14,7 @@ pub mod remote;
 pub mod rest;
 pub mod run;
 pub mod server;
+pub mod valve;
 pub mod wire;
 
 pub use cli::{Patgate, Token};
@@ -24,3 +25,4 @@ pub use remote::Remote;
 pub use rest::Rest;
 pub use run::Run;
 pub use server::{Server, Setup};
+pub use valve::{Gauge, Valve};

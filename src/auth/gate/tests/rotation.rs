@@ -102,6 +102,34 @@ fn an_overlap_that_runs_out_unused_leaves_the_token_alone() {
 }
 
 #[test]
+fn a_rotation_ends_what_runs_with_the_old_secret_and_is_no_reuse_of_it() {
+    let f = fixture();
+    f.grant(Some("bob"), "C", Role::Reader);
+    let (id, old) = f.token("bob", "vso.code");
+    let principal = f.authenticate(&old).unwrap();
+    f.gate.authorize_fetch(&principal, Some(&repo())).unwrap();
+    let second = rotate(&f, &id, None);
+    for _ in 0..2 {
+        let text = refused(f.gate.authorize_fetch(&principal, Some(&repo())), 401);
+        assert!(text.contains("'laptop' has a newer secret"), "{text}");
+    }
+
+    let principal = f.authenticate(&second).unwrap();
+    let third = rotate(&f, &id, hours(2));
+    f.gate.authorize_fetch(&principal, Some(&repo())).unwrap();
+    f.clock.advance(Duration::from_secs(3 * 3600));
+    refused(f.gate.authorize_fetch(&principal, Some(&repo())), 401);
+
+    f.fetch(&third, Some(&repo())).unwrap();
+    assert!(!actions(&f).iter().any(|action| action == "token.reuse"));
+    refused(f.authenticate(&old), 401);
+    assert!(
+        actions(&f).iter().any(|action| action == "token.reuse"),
+        "a use from outside is"
+    );
+}
+
+#[test]
 fn at_most_the_two_newest_secrets_open_and_a_shortened_promise_is_no_theft() {
     let f = fixture();
     let (id, first) = f.token("bob", "vso.code");
@@ -109,7 +137,7 @@ fn at_most_the_two_newest_secrets_open_and_a_shortened_promise_is_no_theft() {
     let third = rotate(&f, &id, hours(1));
     let text = refused(f.authenticate(&first), 401);
     assert!(
-        text.contains("The token 'laptop' has a newer secret: it was rotated again on"),
+        text.contains("The token 'laptop' has a newer secret: it was rotated on"),
         "{text}"
     );
     f.authenticate(&second).unwrap();
