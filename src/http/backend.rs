@@ -176,12 +176,7 @@ impl Patgate {
         &self.leaks
     }
 
-    fn granted<Op>(
-        &self,
-        grant: Grant<Op>,
-        repository: Arc<Repository>,
-        standing: Standing,
-    ) -> Granted<Op> {
+    fn granted<Op>(&self, grant: Grant<Op>, repository: Arc<Repository>, standing: Standing) -> Granted<Op> {
         Granted {
             grant,
             leaks: Arc::clone(&self.leaks),

@@ -168,7 +168,11 @@ impl Engines {
     fn look(&self, asks_all: bool) -> Result<bool, HttpError> {
         {
             let mut state = self.lock();
-            if state.transfers.values().all(|transfer| transfer.standing.is_none()) {
+            if state
+                .transfers
+                .values()
+                .all(|transfer| transfer.standing.is_none())
+            {
                 // Whoever enters next starts another thread.
                 state.is_watched = false;
                 return Ok(false);

@@ -137,15 +137,7 @@ impl Bench {
             guard: &leak::Guard::new(store, Box::new(gate)),
             standing,
         };
-        let outcome = serve(
-            grant,
-            asked,
-            &repository,
-            request,
-            &limits,
-            &mut out,
-            interrupt,
-        );
+        let outcome = serve(grant, asked, &repository, request, &limits, &mut out, interrupt);
         (outcome.unwrap(), String::from_utf8_lossy(&out.said).into_owned())
     }
 

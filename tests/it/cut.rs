@@ -6,8 +6,6 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 use crate::harness::wire::{self, Request};
@@ -26,12 +24,12 @@ const ZERO: &str = "0000000000000000000000000000000000000000";
 
 /// Fills the bare repository `dir` with one commit of `bytes` that nothing can shrink.
 fn fill(git: &Git, dir: &Path, bytes: usize) {
-    let mut random = StdRng::seed_from_u64(7);
+    let mut random = std::fs::File::open("/dev/urandom").unwrap();
     let mut stream = Vec::with_capacity(bytes + 10_000);
     let mut files = Vec::new();
     for number in 0..10 {
         let mut data = vec![0; bytes / 10];
-        random.fill_bytes(&mut data);
+        random.read_exact(&mut data).unwrap();
         stream.extend_from_slice(format!("blob\nmark :{}\ndata {}\n", number + 1, data.len()).as_bytes());
         stream.extend_from_slice(&data);
         stream.push(b'\n');
@@ -306,7 +304,15 @@ fn half_a_push(branch: &str) -> Vec<u8> {
 #[test]
 fn every_change_that_takes_a_right_away_cuts_the_push_that_it_covered_and_no_other() {
     type Act = fn(&Server, &Waiting);
-    let acts: [(&str, Act, &str); 7] = [
+    let acts: [(&str, Act, &str); 8] = [
+        (
+            "rotated",
+            |server, push| {
+                let new = server.cli().ok(&["token", "rotate", &push.token.id]);
+                server.cli().keep(&new);
+            },
+            "has a newer secret",
+        ),
         (
             "revoked",
             |server, push| drop(server.cli().ok(&["token", "revoke", &push.token.id])),
@@ -393,6 +399,11 @@ fn every_change_that_takes_a_right_away_cuts_the_push_that_it_covered_and_no_oth
         wait_for_quarantines(&disk, left, since + CUT_MAX);
     }
     assert_eq!(left, 1, "the other push goes on");
+    let trail = server.cli().json(&["audit", "list"]).to_string();
+    assert!(
+        !trail.contains("token.reuse"),
+        "what ran before a rotation is no theft"
+    );
     assert_eq!(git.refs(&disk), "");
 }
 
@@ -459,9 +470,10 @@ fn a_token_limited_to_some_refs_pushes_to_those_alone() {
     let server = Setup::plain().start();
     let (remote, token) = server.contributor("vso.code_write");
     let (source, disk, client) = workshop(&server, &git, &remote);
-    server
-        .cli()
-        .limit(&token, &json!({ "refs": ["refs/heads/ci/*", "refs/tags/v1"], "paths": [], "networks": [] }));
+    server.cli().limit(
+        &token,
+        &json!({ "refs": ["refs/heads/ci/*", "refs/tags/v1"], "paths": [], "networks": [] }),
+    );
     let refused = |name: &str| {
         format!("!\tHEAD:{name}\t[remote rejected] (token limited to refs/heads/ci/*, refs/tags/v1)")
     };
@@ -506,7 +518,10 @@ fn a_token_limited_to_some_refs_pushes_to_those_alone() {
 
     // It reads everything, and a change of its limits holds from the next request on.
     client.ok(&source, &["fetch", "--quiet", "origin"]);
-    server.cli().limit(&token, &json!({ "refs": ["refs/heads/*"], "paths": [], "networks": [] }));
+    server.cli().limit(
+        &token,
+        &json!({ "refs": ["refs/heads/*"], "paths": [], "networks": [] }),
+    );
     push(&["HEAD:refs/heads/main"]).ok();
 }
 
