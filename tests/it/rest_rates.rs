@@ -45,7 +45,7 @@ fn an_address_that_asks_too_often_waits_whatever_it_proves() {
     let server = setup.start();
     let (_, token) = server.contributor("vso.code");
     let ask = |from: &str, has_token: bool| {
-        let curl = Curl::get(&server, "/_apis/nothing").header(&format!("X-Forwarded-For: {from}"));
+        let curl = Curl::get(&server, "/_apis/projects/nothing").header(&format!("X-Forwarded-For: {from}"));
         if has_token { curl.token(&token) } else { curl }.send()
     };
     let first = ask("192.0.2.1", false);
