@@ -23,6 +23,7 @@ pub mod scope;
 mod sign_in;
 pub mod throttle;
 pub mod token;
+pub mod trail;
 mod verifier;
 
 pub use client::Client;

@@ -356,6 +356,41 @@ impl Refusal {
         }
     }
 
+    /// Why, in a word for the audit trail; None where nobody can be named who was refused, or nobody was.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Refusal::AccountDisabled { .. } => Some("account-disabled"),
+            Refusal::NetworkNotAllowed { .. } => Some("network"),
+            Refusal::NotAdministrator { .. } => Some("no-administrator"),
+            Refusal::NotFound => Some("not-found"),
+            Refusal::PathNotAllowed { .. } => Some("path"),
+            Refusal::PasswordNeeded => Some("password-needed"),
+            Refusal::Policy(_) => Some("policy"),
+            Refusal::RevokedByRule { .. } => Some("rule"),
+            Refusal::RoleTooSmall { .. } => Some("role"),
+            Refusal::ScopeTooSmall { .. } => Some("scope"),
+            Refusal::SecretReplaced { .. } => Some("replaced"),
+            Refusal::TokenExpired { .. } => Some("expired"),
+            Refusal::TokenRevoked { .. } => Some("revoked"),
+            // Of these none has a token.
+            Refusal::AlternateBarred { .. }
+            | Refusal::AlternateRevoked { .. }
+            | Refusal::AlternateTooSmall
+            | Refusal::AlternateWrong
+            | Refusal::CredentialMalformed(_)
+            | Refusal::CredentialMissing
+            | Refusal::NotAToken
+            | Refusal::PasswordMustChange { .. }
+            | Refusal::PasswordThrottled { .. }
+            | Refusal::PasswordsBusy { .. }
+            | Refusal::SignInFailed
+            | Refusal::Store(_)
+            | Refusal::Throttled { .. }
+            | Refusal::TokenGarbled
+            | Refusal::TokenUnknown => None,
+        }
+    }
+
     /// The scope for the `scope` attribute of an `insufficient_scope` challenge (RFC 6750, section 3.1).
     pub fn missing_scope(&self) -> Option<&'static str> {
         match self {

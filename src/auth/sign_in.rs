@@ -10,9 +10,10 @@ use super::clock::Clock;
 use super::refusal::Refusal;
 use super::throttle::Throttle;
 use super::token::{ParseError, PlainToken};
+use super::trail::Trail;
 use super::verifier::{Denied, Kind, Verdict, Verifier};
 use crate::secret::Secret;
-use crate::store::{Account, Actor, AuditAction, Requester, Store};
+use crate::store::{Account, Actor, AuditAction, Store};
 
 /// Somebody who has given the password of an account.
 #[derive(Debug, Clone)]
@@ -34,12 +35,7 @@ impl SignedIn {
 
     /// Who the audit trail says it was.
     pub fn actor(&self) -> Actor {
-        Actor::Client(Requester {
-            account: Some(self.account.name.clone()),
-            token: None,
-            address: Some(self.client.address),
-            agent: self.client.agent.as_deref().map(str::to_owned),
-        })
+        Actor::Client(self.client.requester(Some(self.account.name.clone())))
     }
 }
 
@@ -48,6 +44,7 @@ pub(super) struct Door<'a> {
     pub store: &'a Store,
     pub throttle: &'a Throttle,
     pub verifier: &'a Verifier,
+    pub trail: &'a Trail,
     pub clock: &'a Clock,
 }
 
@@ -71,14 +68,17 @@ pub(super) fn sign_in(
     {
         return Err(Refusal::Throttled { wait });
     }
+    let found = door.store.find_account_with_password(name)?;
+    let known = found.as_ref().map(|(account, _)| account.name.clone());
     // A disabled account is verified as one that is not there, or the time would tell that its password was right.
-    let (account, hash) = match door.store.find_account_with_password(name)? {
+    let (account, hash) = match found {
         Some((account, hash)) if !account.is_disabled => (Some(account), hash),
         _ => (None, None),
     };
     let verdict = door.verifier.verify(&attempt, hash.as_ref(), generation, now)?;
     let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
-        door.throttle.fail(client.address, now);
+        door.trail.failed(door.throttle, &client);
+        door.trail.sign_in_refused(&client, known.as_deref());
         return Err(Refusal::SignInFailed);
     };
     if account.must_change_password {
@@ -115,8 +115,7 @@ mod tests {
     use super::*;
     use crate::auth::token::{self, CreateToken, expiry_in_days};
     use crate::auth::{Gate, Options, RefusalKind, password};
-    use crate::store::AuditFilter;
-    use crate::store::{DATABASE_FILE, NewAccount, TokenLimits};
+    use crate::store::{AuditFilter, DATABASE_FILE, NewAccount, Requester, TokenLimits};
 
     const CLI: Actor = Actor::CommandLine;
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -235,6 +234,33 @@ mod tests {
             assert_eq!(refused(f.sign_in(name, text), 401), wrong, "{name} {text}");
         }
         assert_eq!(f.events().len(), 0);
+    }
+
+    #[test]
+    fn a_refused_sign_in_is_noted_by_the_name_of_an_account_and_by_no_other() {
+        let f = fixture();
+        for _ in 0..3 {
+            refused(f.sign_in("BOB", WRONG), 401);
+        }
+        refused(f.sign_in(RIGHT, "bob"), 401);
+        f.gate.flush();
+        let events = |f: &Fixture| {
+            let mut events = f.elsewhere.audit_events(&AuditFilter::latest(100)).unwrap();
+            events.retain(|event| event.action == "account.sign-in-refuse");
+            events.reverse();
+            events
+                .into_iter()
+                .map(|event| (event.subject, event.details["times"].as_u64().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let first = [("bob".to_owned(), 1), (String::new(), 1)];
+        assert_eq!(events(&f), first, "what was typed by mistake may be a password");
+        f.gate.shutdown();
+        assert_eq!(
+            events(&f)[2..],
+            [("bob".to_owned(), 2)],
+            "nothing is left out in the end"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Settings {
     pub burst: u32,
     /// Time after which one more failure is borne; not zero.
     pub refill: Duration,
-    /// Addresses that are remembered; 32 bytes each.
+    /// Addresses that are remembered; some 64 bytes each.
     pub addresses_count_max: usize,
     /// Whether loopback addresses may fail without end. Behind a proxy on the same machine that is everybody.
     pub is_loopback_exempt: bool,
@@ -34,57 +34,96 @@ impl Default for Settings {
     }
 }
 
+/// How often the same address is said to have to wait.
+const TELL_EVERY: Duration = Duration::from_secs(60 * 60);
+
 /// Counts failures by address.
 #[derive(Debug)]
 pub(super) struct Throttle {
     settings: Settings,
-    /// For each address the moment at which its bucket is full again: later by one refill with every failure.
-    full_at: Mutex<HashMap<IpAddr, Duration>>,
+    debts: Mutex<HashMap<IpAddr, Debt>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Debt {
+    /// When the address's bucket is full again: later by one refill with every failure.
+    full_at: Duration,
+    /// Failures that nobody was told of.
+    failures: u64,
+    /// When somebody was told that the address has to wait.
+    told_at: Option<Duration>,
+}
+
+impl Debt {
+    fn none(now: Duration) -> Debt {
+        Debt {
+            full_at: now,
+            failures: 0,
+            told_at: None,
+        }
+    }
 }
 
 impl Throttle {
     pub(super) fn new(settings: Settings) -> Throttle {
         Throttle {
             settings,
-            full_at: Mutex::new(HashMap::new()),
+            debts: Mutex::new(HashMap::new()),
         }
     }
 
     /// Returns how long `address` has to wait until its next failure is borne, if it has to.
     pub(super) fn wait(&self, address: IpAddr, now: Duration) -> Option<Duration> {
         let key = self.key(address)?;
-        let full_at = *self
-            .full_at
+        let debt = *self
+            .debts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)?;
+        self.wait_of(debt, now)
+    }
+
+    fn wait_of(&self, debt: Debt, now: Duration) -> Option<Duration> {
         let debt_max = self
             .settings
             .refill
             .saturating_mul(self.settings.burst.saturating_sub(1));
-        full_at
+        debt.full_at
             .checked_sub(now.saturating_add(debt_max))
             .filter(|wait| !wait.is_zero())
     }
 
-    /// Counts a failure of `address`.
-    pub(super) fn fail(&self, address: IpAddr, now: Duration) {
-        let Some(key) = self.key(address) else { return };
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if full_at.len() >= self.settings.addresses_count_max && !full_at.contains_key(&key) {
-            full_at.retain(|_, full_at| *full_at > now);
+    /// Counts a failure of `address`. When it is the one after which the address has to wait, returns how many there
+    /// were since that was last said: once until the address has nothing owing any more, and once an hour till then.
+    pub(super) fn fail(&self, address: IpAddr, now: Duration) -> Option<u64> {
+        let key = self.key(address)?;
+        let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
+        if debts.len() >= self.settings.addresses_count_max && !debts.contains_key(&key) {
+            debts.retain(|_, debt| debt.full_at > now);
             // Sweeping again for the next newcomer would cost more than it holds back.
-            if full_at.len() > self.settings.addresses_count_max / 2 {
-                full_at.clear();
+            if debts.len() > self.settings.addresses_count_max / 2 {
+                debts.clear();
             }
         }
         // Capped, or requests that were already past `wait` could pile up hours.
         let debt_max = self.settings.refill.saturating_mul(self.settings.burst);
-        let entry = full_at.entry(key).or_insert(now);
-        *entry = (*entry)
-            .max(now)
+        let debt = debts.entry(key).or_insert_with(|| Debt::none(now));
+        if debt.full_at <= now {
+            *debt = Debt::none(now);
+        }
+        debt.full_at = debt
+            .full_at
             .saturating_add(self.settings.refill)
             .min(now.saturating_add(debt_max));
+        debt.failures += 1;
+        let is_told = debt
+            .told_at
+            .is_some_and(|told_at| now.saturating_sub(told_at) < TELL_EVERY);
+        if is_told || self.wait_of(*debt, now).is_none() {
+            return None;
+        }
+        debt.told_at = Some(now);
+        Some(std::mem::take(&mut debt.failures))
     }
 
     /// What an address is counted under, if it is.
@@ -181,10 +220,34 @@ mod tests {
         });
         for last in 0..=255u8 {
             throttle.fail(IpAddr::from([192, 0, 2, last]), START);
-            assert!(throttle.full_at.lock().unwrap().len() <= 16);
+            assert!(throttle.debts.lock().unwrap().len() <= 16);
         }
         let later = START + Duration::from_secs(6);
         throttle.fail(address("198.51.100.1"), later);
-        assert!(throttle.full_at.lock().unwrap().len() <= 16);
+        assert!(throttle.debts.lock().unwrap().len() <= 16);
+    }
+
+    #[test]
+    fn that_an_address_has_to_wait_is_said_once_and_then_once_an_hour() {
+        let throttle = Throttle::new(Settings::default());
+        let fail = |now| throttle.fail(address("192.0.2.1"), now);
+        for _ in 0..19 {
+            assert_eq!(fail(START), None);
+        }
+        assert_eq!(fail(START), Some(20));
+        assert_eq!(fail(START), None);
+        // It fails on with every refill, so that it never has nothing owing.
+        let mut now = START;
+        let mut told = Vec::new();
+        while now < START + 2 * TELL_EVERY {
+            now += Duration::from_secs(5);
+            told.extend(fail(now));
+        }
+        assert_eq!(told, [721, 720]);
+        now += Duration::from_secs(100);
+        for _ in 0..19 {
+            assert_eq!(fail(now), None, "the address begins anew");
+        }
+        assert_eq!(fail(now), Some(20));
     }
 }

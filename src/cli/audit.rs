@@ -345,9 +345,9 @@ fn describe_refusal(details: &Value) -> String {
         operation => format!("{operation} "),
     };
     let mut words = format!("{what}refused: {}", text(details, "reason"));
-    match count(details, "left_out") {
-        0 => {}
-        left_out => words.push_str(&format!(", and {left_out} times before")),
+    match count(details, "times") {
+        0 | 1 => {}
+        times => words.push_str(&format!(", {times} times")),
     }
     words
 }
@@ -514,10 +514,10 @@ mod tests {
             described(AuditAction::GitFetch, refused),
             "fetch refused: not our ref"
         );
-        let scope = json!({ "operation": "push", "reason": "scope", "left_out": 3 });
+        let scope = json!({ "operation": "push", "reason": "scope", "times": 3 });
         assert_eq!(
             described(AuditAction::TokenRefuse, scope),
-            "push refused: scope, and 3 times before"
+            "push refused: scope, 3 times"
         );
         let changed =
             json!({ "name": "x", "scopes": { "from": "vso.code", "to": "vso.work" }, "limits": null });

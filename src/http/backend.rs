@@ -6,16 +6,19 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use serde_json::Value;
 
 use super::error::HttpError;
 use super::standing::Standing;
-use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push, Refusal, leak};
+use super::trail;
+use crate::auth::scope::Operation;
+use crate::auth::{Client, Fetch, Gate, Grant, Principal, Push, Refusal, RefusalKind, leak};
 use crate::interrupt::Interrupt;
 use crate::limits::{FetchLimits, PushLimits};
 use crate::names::RepoPath;
 use crate::protocol::Version;
-use crate::repository::{Repositories, Repository};
+use crate::repository::{self, Repositories, Repository};
+use crate::store::{AuditAction, NewAuditEvent};
 use crate::telemetry::Record;
 use crate::{receive_pack, upload_pack};
 
@@ -176,15 +179,6 @@ impl Patgate {
         &self.leaks
     }
 
-    fn granted<Op>(&self, grant: Grant<Op>, repository: Arc<Repository>, standing: Standing) -> Granted<Op> {
-        Granted {
-            grant,
-            leaks: Arc::clone(&self.leaks),
-            repository,
-            standing,
-        }
-    }
-
     /// Asks the gate for each repository that is there, and opens the first that it grants.
     ///
     /// A URL that can mean two repositories must not tell of the one that its reader may not see, so "not found" of one
@@ -193,9 +187,10 @@ impl Patgate {
     fn open<Op>(
         &self,
         candidates: &[RepoPath],
-        authorize: impl Fn(Option<&RepoPath>) -> Result<Grant<Op>, HttpError>,
-    ) -> Result<(Grant<Op>, Arc<Repository>), HttpError> {
-        let mut refusal = None;
+        authorize: impl Fn(Option<&RepoPath>) -> Result<Grant<Op>, Refusal>,
+    ) -> Result<(Grant<Op>, Arc<Repository>), Closed> {
+        let mut hidden = None;
+        let mut challenge = None;
         for candidate in candidates {
             let Some(located) = self.repositories.locate(candidate)? else {
                 continue;
@@ -205,26 +200,59 @@ impl Patgate {
                     let repository = self.repositories.open(&located)?;
                     return Ok((grant, repository));
                 }
-                Err(error) if error.status() == StatusCode::NOT_FOUND => {}
-                Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
-                    refusal = refusal.or(Some(error));
+                Err(refusal) if refusal.kind() == RefusalKind::NotFound => {
+                    hidden.get_or_insert(located);
                 }
-                Err(error) => return Err(error),
+                Err(refusal) if refusal.kind() == RefusalKind::Unauthorized => {
+                    challenge.get_or_insert((refusal, located));
+                }
+                Err(refusal) => return Err(Closed::Refused(refusal, Some(Box::new(located)))),
             }
         }
-        match refusal {
-            Some(error) => Err(error),
+        match challenge {
+            Some((refusal, located)) => Err(Closed::Refused(refusal, Some(Box::new(located)))),
             None => match authorize(None) {
-                Err(error) => Err(error),
-                Ok(_) => Err(HttpError::not_found()),
+                Err(refusal) => Err(Closed::Refused(refusal, hidden.map(Box::new))),
+                Ok(_) => Err(Closed::Failed(HttpError::not_found())),
             },
+        }
+    }
+
+    /// The same for those of `candidates` that the token is not limited to leave out; `authorize` is asked again while
+    /// a transfer runs. A refusal is noted in the trail.
+    fn grant<Op: 'static>(
+        &self,
+        principal: &Principal,
+        candidates: &[RepoPath],
+        operation: Operation,
+        authorize: Authorize<Op>,
+    ) -> Result<Granted<Op>, HttpError> {
+        let opened = match self.gate.narrow(principal, candidates) {
+            Ok(candidates) => self.open(&candidates, |located| authorize(&self.gate, principal, located)),
+            Err(refusal) => Err(Closed::Refused(refusal, None)),
+        };
+        match opened {
+            Ok((grant, repository)) => Ok(Granted {
+                standing: self.standing(authorize, principal, &grant),
+                gate: self.gate.clone(),
+                leaks: Arc::clone(&self.leaks),
+                grant,
+                repository,
+            }),
+            Err(Closed::Refused(refusal, located)) => {
+                let asked = candidates.first();
+                self.gate
+                    .note_refusal(principal, operation, located.as_deref(), asked, &refusal);
+                Err(refusal.into())
+            }
+            Err(Closed::Failed(error)) => Err(error),
         }
     }
 
     /// The question that `authorize` answered with `grant`, to be asked again.
     fn standing<Op: 'static>(
         &self,
-        authorize: fn(&Gate, &Principal, Option<&RepoPath>) -> Result<Grant<Op>, Refusal>,
+        authorize: Authorize<Op>,
         principal: &Principal,
         grant: &Grant<Op>,
     ) -> Standing {
@@ -234,9 +262,27 @@ impl Patgate {
     }
 }
 
+/// What asks the gate for one kind of grant.
+type Authorize<Op> = fn(&Gate, &Principal, Option<&RepoPath>) -> Result<Grant<Op>, Refusal>;
+
+/// Why no repository was opened.
+enum Closed {
+    /// The gate refused it; which, if it is there.
+    Refused(Refusal, Option<Box<RepoPath>>),
+    /// Something failed.
+    Failed(HttpError),
+}
+
+impl From<repository::Error> for Closed {
+    fn from(error: repository::Error) -> Self {
+        Closed::Failed(error.into())
+    }
+}
+
 /// A grant and what it was given for.
 #[derive(Debug)]
 pub struct Granted<Op> {
+    gate: Gate,
     grant: Grant<Op>,
     leaks: Arc<leak::Guard>,
     repository: Arc<Repository>,
@@ -275,23 +321,23 @@ impl Backend for Patgate {
         principal: &Principal,
         candidates: &[RepoPath],
     ) -> Result<Granted<Fetch>, HttpError> {
-        let candidates = self.gate.narrow(principal, candidates)?;
-        let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_fetch(principal, located)?);
-        let (grant, repository) = self.open(&candidates, authorize)?;
-        let standing = self.standing(Gate::authorize_fetch, principal, &grant);
-        Ok(self.granted(grant, repository, standing))
+        self.grant(principal, candidates, Operation::Fetch, Gate::authorize_fetch)
     }
 
     fn open_push(&self, principal: &Principal, candidates: &[RepoPath]) -> Result<Granted<Push>, HttpError> {
-        let candidates = self.gate.narrow(principal, candidates)?;
-        let authorize = |located: Option<&RepoPath>| Ok(self.gate.authorize_push(principal, located)?);
-        let (grant, repository) = self.open(&candidates, authorize)?;
-        let standing = self.standing(Gate::authorize_push, principal, &grant);
-        Ok(self.granted(grant, repository, standing))
+        self.grant(principal, candidates, Operation::Push, Gate::authorize_push)
     }
 
     fn audit_events_lost(&self) -> u64 {
         self.gate.recorder().lost_count()
+    }
+}
+
+impl<Op> Granted<Op> {
+    /// What happened to the repository.
+    fn event(&self, action: AuditAction, details: Value) -> NewAuditEvent {
+        let subject = self.grant.repository().to_string();
+        self.gate.event(self.grant.actor(), action, &subject, details)
     }
 }
 
@@ -317,7 +363,8 @@ impl FetchAccess for Granted<Fetch> {
         interrupt: &Interrupt,
         record: &Record,
     ) -> Result<(), HttpError> {
-        let outcome = upload_pack::serve(
+        let mut outcome = upload_pack::Outcome::default();
+        let ended = upload_pack::serve(
             &self.grant,
             &self.repository,
             version,
@@ -325,12 +372,18 @@ impl FetchAccess for Granted<Fetch> {
             limits,
             out,
             interrupt,
-        )?;
+            &mut outcome,
+        );
         record.set_summary(&format!(
             "{} wants={} haves={} objects={} pack_bytes={}",
             outcome.command, outcome.wants, outcome.haves, outcome.objects, outcome.pack_bytes
         ));
-        Ok(())
+        if let Some(details) = trail::fetch(&outcome, ended.as_ref().err()) {
+            self.gate
+                .recorder()
+                .record(self.event(AuditAction::GitFetch, details));
+        }
+        Ok(ended?)
     }
 }
 
@@ -355,11 +408,26 @@ impl PushAccess for Granted<Push> {
         interrupt: &Interrupt,
         record: &Record,
     ) -> Result<(), HttpError> {
+        let mut settle = |outcome: &receive_pack::Outcome, error: Option<&receive_pack::Error>| {
+            record.set_summary(&format!(
+                "commands={} refused={} objects={} pack_bytes={}",
+                outcome.commands, outcome.refused, outcome.objects, outcome.pack_bytes
+            ));
+            let event = self.event(AuditAction::GitPush, trail::push(outcome, error));
+            if error.is_none() && outcome.refused < outcome.commands {
+                // Refs did move, and their client hears of it whether the trail could be written or not: what could
+                // not be is in the log, as an error.
+                let _is_written = self.gate.recorder().record_durably(event);
+            } else {
+                self.gate.recorder().record(event);
+            }
+        };
         let asked = receive_pack::Asked {
             guard: &self.leaks,
             standing: &|| self.standing.ask_in_words(),
+            settle: &mut settle,
         };
-        let outcome = receive_pack::serve(
+        Ok(receive_pack::serve(
             &self.grant,
             asked,
             &self.repository,
@@ -367,18 +435,15 @@ impl PushAccess for Granted<Push> {
             limits,
             out,
             interrupt,
-        )?;
-        record.set_summary(&format!(
-            "commands={} refused={} objects={} pack_bytes={}",
-            outcome.commands, outcome.refused, outcome.objects, outcome.pack_bytes
-        ));
-        Ok(())
+        )?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+
+    use hyper::StatusCode;
 
     use super::*;
     use crate::auth::{Options, token};

@@ -23,6 +23,7 @@ pub mod router;
 mod running;
 pub mod stall;
 pub mod standing;
+mod trail;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -4,6 +4,7 @@ use bstr::BStr;
 use gix_hash::ObjectId;
 
 use super::FAILED_TO_UPDATE;
+use super::{NAMES_KEPT_BYTES_MAX, Outcome, REFS_KEPT_MAX, RefEnd, RefOutcome};
 use crate::protocol::receive::{CommandStatus, RefCommand};
 use crate::repository::hidden::is_hidden;
 use crate::repository::refs::{Head, RefChange, RefSnapshot, is_valid_name};
@@ -125,6 +126,28 @@ impl<'a> Commands<'a> {
         (places, changes)
     }
 
+    /// What becomes of the push if nothing moves any more.
+    pub(super) fn outcome(&self) -> Outcome {
+        let refs = kept(self.commands).zip(&self.states).map(|(command, state)| {
+            let end = match state {
+                State::Done => RefEnd::Moved,
+                State::Refused(reason) => RefEnd::Refused(reason.clone()),
+                State::Open => RefEnd::Untouched,
+            };
+            let mut outcome = told(command, end);
+            if outcome.old.is_none() && outcome.new.is_none() {
+                outcome.old = self.refs.find(command.name.as_ref()).map(|entry| entry.id);
+            }
+            outcome
+        });
+        Outcome {
+            commands: self.commands.len(),
+            refused: self.refused_count(),
+            refs: refs.collect(),
+            ..Outcome::default()
+        }
+    }
+
     /// The report's lines.
     pub(super) fn statuses(&self) -> Vec<(&'a BStr, CommandStatus)> {
         let status = |state: &State| match state {
@@ -137,6 +160,32 @@ impl<'a> Commands<'a> {
             .map(|command| command.name.as_ref())
             .zip(self.states.iter().map(status))
             .collect()
+    }
+}
+
+/// Of refs that nobody came to.
+pub(super) fn untouched(commands: &[RefCommand]) -> Vec<RefOutcome> {
+    kept(commands)
+        .map(|command| told(command, RefEnd::Untouched))
+        .collect()
+}
+
+/// The first commands, as far as the outcome tells of them.
+fn kept(commands: &[RefCommand]) -> impl Iterator<Item = &RefCommand> {
+    let mut bytes = 0;
+    commands.iter().take(REFS_KEPT_MAX).take_while(move |command| {
+        bytes += command.name.len();
+        bytes <= NAMES_KEPT_BYTES_MAX
+    })
+}
+
+fn told(command: &RefCommand, end: RefEnd) -> RefOutcome {
+    let known = |id: ObjectId| (!id.is_null()).then_some(id);
+    RefOutcome {
+        name: command.name.clone(),
+        old: known(command.old_id),
+        new: known(command.new_id),
+        end,
     }
 }
 

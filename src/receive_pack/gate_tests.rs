@@ -133,12 +133,15 @@ impl Bench {
         };
         let store = Store::open(&self.dir.path().join(DATABASE_FILE)).unwrap();
         let gate = Gate::new(store.clone(), Options::default());
+        let mut settled = Vec::new();
         let asked = Asked {
             guard: &leak::Guard::new(store, Box::new(gate)),
             standing,
+            settle: &mut |outcome, _error| settled.push(outcome.clone()),
         };
-        let outcome = serve(grant, asked, &repository, request, &limits, &mut out, interrupt);
-        (outcome.unwrap(), String::from_utf8_lossy(&out.said).into_owned())
+        serve(grant, asked, &repository, request, &limits, &mut out, interrupt).unwrap();
+        assert_eq!(settled.len(), 1, "a push is settled once");
+        (settled.remove(0), String::from_utf8_lossy(&out.said).into_owned())
     }
 
     fn refs(&self) -> String {
@@ -229,6 +232,7 @@ fn a_push_that_is_cut_reports_the_reason_for_each_ref_and_leaves_nothing() {
         assert!(said.contains(&format!("ng {name} It was revoked.\n")), "{said}");
     }
     assert_eq!((outcome.commands, outcome.refused), (2, 2));
+    assert!(outcome.refusal.is_some(), "{outcome:?}");
     assert_eq!((bench.refs().as_str(), bench.packs()), ("", 0));
 }
 

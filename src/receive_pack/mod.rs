@@ -18,7 +18,8 @@ mod take_in;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use bstr::BStr;
+use bstr::{BStr, BString};
+use gix_hash::ObjectId;
 
 use crate::auth::{Grant, Push, leak};
 use crate::interrupt::Interrupt;
@@ -75,7 +76,7 @@ pub enum Error {
     Write(#[from] std::io::Error),
 }
 
-/// What a push did, for the log.
+/// What a push did, for the log and the audit trail.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Commands that were sent.
@@ -86,7 +87,45 @@ pub struct Outcome {
     pub objects: u64,
     /// Bytes of the pack that was sent.
     pub pack_bytes: u64,
+    /// What became of the first refs that were named: at most [`REFS_KEPT_MAX`], and [`NAMES_KEPT_BYTES_MAX`] of names.
+    pub refs: Vec<RefOutcome>,
+    /// Why the whole request or its pack was refused.
+    pub refusal: Option<String>,
 }
+
+/// Refs of a push that its outcome tells of.
+pub const REFS_KEPT_MAX: usize = 1000;
+
+/// Bytes of names after which its outcome tells of no further refs.
+pub const NAMES_KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// What became of one ref.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefOutcome {
+    /// Its name, as the client sent it.
+    pub name: BString,
+    /// What it pointed at; None: it was not there. What the client believed, if the ref did not move.
+    pub old: Option<ObjectId>,
+    /// What it points at, or was to point at; None: it is gone, or was to go.
+    pub new: Option<ObjectId>,
+    /// Whether it moved.
+    pub end: RefEnd,
+}
+
+/// Whether a ref moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefEnd {
+    /// It did.
+    Moved,
+    /// It did not, for this reason.
+    Refused(String),
+    /// It did not, because the push ended before.
+    Untouched,
+}
+
+/// Is told once of every push that was understood what became of it: before its client is, or with the error if the
+/// client hears nothing. It may block, and its client waits then.
+pub type Settle<'a> = &'a mut dyn FnMut(&Outcome, Option<&Error>);
 
 /// Writes the body of `GET info/refs?service=git-receive-pack`.
 ///
@@ -128,21 +167,20 @@ pub fn advertise(
     Ok(())
 }
 
-/// Whom a push asks on its way, besides the grant.
-#[derive(Clone, Copy)]
+/// Whom a push asks and tells on its way, besides the grant.
 pub struct Asked<'a> {
     /// Whether tokens that the push brings live.
     pub guard: &'a leak::Guard,
     /// Once all is checked and before anything moves: whether the grant still holds, or in words for the client why not.
     pub standing: &'a dyn Fn() -> Result<(), String>,
+    /// Hears what became of it when no ref will move any more and the client does not know yet.
+    pub settle: Settle<'a>,
 }
 
 /// Answers one `POST git-receive-pack`: reads commands and then the pack from `request`, which is inflated already.
-/// `guard` knows which tokens must not be pushed.
 ///
-/// `standing` tells, once all is checked and before anything moves, whether the grant still holds, or in words for the
-/// client why not. An interrupt that has a reason is reported to the client, too; the interrupt is sealed when the
-/// refs begin to move. The report also has the grant's notice, on band 2.
+/// An interrupt that has a reason is reported to the client; the interrupt is sealed when the refs begin to move. The
+/// report also has the grant's notice, on band 2.
 ///
 /// # Errors
 ///
@@ -156,12 +194,12 @@ pub fn serve(
     limits: &PushLimits,
     out: &mut dyn Write,
     interrupt: &Interrupt,
-) -> Result<Outcome, Error> {
+) -> Result<(), Error> {
     let mut input = Input::new(request);
     let takes_options = repository.settings().advertise_push_options;
     let decoded = match input.read_commands(repository.object_hash(), limits, takes_options)? {
         // The probe that git sends before a push too large to send twice: only the status of the answer matters.
-        Ok(None) => return Ok(Outcome::default()),
+        Ok(None) => return Ok(()),
         Ok(Some(decoded)) => decoded,
         Err(refused) => {
             let mut buffer = Vec::new();
@@ -176,9 +214,14 @@ pub fn serve(
             } else {
                 pkt_line::encode_error(&mut buffer, &text);
             }
+            let outcome = Outcome {
+                refusal: Some(text),
+                ..Outcome::default()
+            };
+            (asked.settle)(&outcome, None);
             input.drain()?;
             out.write_all(&buffer)?;
-            return Ok(Outcome::default());
+            return Ok(());
         }
     };
     let push = Receiver {
@@ -199,19 +242,17 @@ pub fn serve(
             grant,
         }),
     };
-    let mut reporter = Reporter::new(out, &decoded.capabilities).with_notice(grant.notice());
-    let outcome = push.run(&decoded, &mut input, &mut reporter);
-    match interrupt.reason() {
-        Some(reason) if outcome.is_err() => {
-            reporter.finish_cut(reason, &decoded.commands)?;
-            Ok(Outcome {
-                commands: decoded.commands.len(),
-                refused: decoded.commands.len(),
-                ..Outcome::default()
-            })
-        }
-        _ => outcome,
-    }
+    let mut reporter = Reporter::new(out, &decoded.capabilities)
+        .with_notice(grant.notice())
+        .settling(asked.settle);
+    let Err(error) = push.run(&decoded, &mut input, &mut reporter) else {
+        return Ok(());
+    };
+    let reason = interrupt.reason();
+    reporter.settle_failed(&decoded.commands, &error, reason);
+    let Some(reason) = reason else { return Err(error) };
+    reporter.finish_cut(reason, &decoded.commands)?;
+    Ok(())
 }
 
 /// Why a ref does not move that a token's limits leave out.
@@ -251,12 +292,8 @@ impl Receiver<'_> {
         request: &PushRequest,
         input: &mut Input<'_>,
         reporter: &mut Reporter<'_>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<(), Error> {
         let is_atomic = request.capabilities.atomic;
-        let mut outcome = Outcome {
-            commands: request.commands.len(),
-            ..Outcome::default()
-        };
         let refs = self.repository.refs()?;
         let mut commands = Commands::new(&request.commands, &refs, self.repository.settings());
         let mut is_limited = false;
@@ -272,9 +309,8 @@ impl Receiver<'_> {
         if is_limited && !commands.any_open() {
             // What nobody may use is not taken in.
             input.drain()?;
-            outcome.refused = commands.refused_count();
             reporter.finish(Ok(()), &commands)?;
-            return Ok(outcome);
+            return Ok(());
         }
         let scanner = self.secrets.as_ref().map(|_| scan::scanner());
         let taken = if commands.bring_a_pack() {
@@ -284,9 +320,8 @@ impl Receiver<'_> {
                 Err(take_in::Error::Unpack(reason)) => {
                     input.drain()?;
                     commands.refuse_all("unpacker error");
-                    outcome.refused = commands.refused_count();
                     reporter.finish(Err(&reason), &commands)?;
-                    return Ok(outcome);
+                    return Ok(());
                 }
             }
         } else {
@@ -297,8 +332,7 @@ impl Receiver<'_> {
             }
         };
         if let Some(pack) = &taken.pack {
-            outcome.objects = u64::from(pack.objects_received);
-            outcome.pack_bytes = pack.bytes_received;
+            reporter.took(u64::from(pack.objects_received), pack.bytes_received);
         }
         // As they are now: what a ref reached that went while the pack came, which may take hours, `git gc` may have
         // removed since.
@@ -317,9 +351,8 @@ impl Receiver<'_> {
             // Gone before the client hears of it.
             drop(taken);
             commands.refuse_all(&reason);
-            outcome.refused = commands.refused_count();
             reporter.finish(Ok(()), &commands)?;
-            return Ok(outcome);
+            return Ok(());
         }
         // The last moment to stop: what follows is done to the end.
         if !self.interrupt.seal() {
@@ -340,9 +373,8 @@ impl Receiver<'_> {
                 }
             }
         }
-        outcome.refused = commands.refused_count();
         reporter.finish(Ok(()), &commands)?;
-        Ok(outcome)
+        Ok(())
     }
 
     /// Moves what is open. A client that goes away meanwhile no longer matters.

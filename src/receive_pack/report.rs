@@ -1,11 +1,13 @@
-//! What the client hears: progress and warnings on band 2, the report at the end.
+//! What the client hears: progress and warnings on band 2, the report at the end; and, before it, the server's own
+//! record of the push.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use bstr::BStr;
 
-use super::commands::Commands;
+use super::commands::{Commands, untouched};
+use super::{Error, Outcome, Settle};
 use crate::pack::ingest::Progress;
 use crate::protocol::pkt_line::encode_flush;
 use crate::protocol::receive::{Capabilities, CommandStatus, RefCommand, encode_report};
@@ -24,6 +26,9 @@ pub(super) struct Reporter<'a> {
     wants_report: bool,
     is_quiet: bool,
     notice: Option<&'a str>,
+    settle: Option<Settle<'a>>,
+    objects: u64,
+    pack_bytes: u64,
     last_progress: Instant,
     last_byte: Instant,
 }
@@ -37,6 +42,9 @@ impl<'a> Reporter<'a> {
             wants_report: capabilities.report_status || capabilities.report_status_v2,
             is_quiet: capabilities.quiet,
             notice: None,
+            settle: None,
+            objects: 0,
+            pack_bytes: 0,
             last_progress: now,
             last_byte: now,
         }
@@ -45,6 +53,44 @@ impl<'a> Reporter<'a> {
     /// Keeps a line for the person behind the client, however quiet the client is: it goes with the report.
     pub(super) fn with_notice(self, notice: Option<&'a str>) -> Reporter<'a> {
         Reporter { notice, ..self }
+    }
+
+    /// Tells `settle` what became of the push before the client hears it.
+    pub(super) fn settling(self, settle: Settle<'a>) -> Reporter<'a> {
+        Reporter {
+            settle: Some(settle),
+            ..self
+        }
+    }
+
+    /// Notes what the pack had.
+    pub(super) fn took(&mut self, objects: u64, pack_bytes: u64) {
+        (self.objects, self.pack_bytes) = (objects, pack_bytes);
+    }
+
+    /// Settles a push that ends without having come to moving anything, with the gate's reason if it was that; nothing,
+    /// if it was settled before.
+    pub(super) fn settle_failed(&mut self, commands: &[RefCommand], error: &Error, reason: Option<&str>) {
+        let outcome = Outcome {
+            commands: commands.len(),
+            // Of a reason the client hears for each of them.
+            refused: reason.map_or(0, |_| commands.len()),
+            refs: untouched(commands),
+            refusal: reason.map(str::to_owned),
+            ..Outcome::default()
+        };
+        self.settle(outcome, Some(error));
+    }
+
+    fn settle(&mut self, outcome: Outcome, error: Option<&Error>) {
+        if let Some(settle) = self.settle.take() {
+            let outcome = Outcome {
+                objects: self.objects,
+                pack_bytes: self.pack_bytes,
+                ..outcome
+            };
+            settle(&outcome, error);
+        }
     }
 
     /// Says `text` on band 2, where there is one.
@@ -86,8 +132,13 @@ impl<'a> Reporter<'a> {
         self.out.flush()
     }
 
-    /// Ends the answer.
+    /// Settles the push and ends the answer.
     pub(super) fn finish(&mut self, unpack: Result<(), &str>, commands: &Commands<'_>) -> io::Result<()> {
+        let outcome = Outcome {
+            refusal: unpack.err().map(str::to_owned),
+            ..commands.outcome()
+        };
+        self.settle(outcome, None);
         if let Some(notice) = self.notice.take() {
             self.say(&format!("{notice}\n"))?;
         }

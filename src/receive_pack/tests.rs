@@ -1,5 +1,7 @@
 //! Pushes against repositories that are not as they should be.
 
+mod settle;
+
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 

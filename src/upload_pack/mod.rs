@@ -51,7 +51,7 @@ pub enum Error {
     Write(#[from] std::io::Error),
 }
 
-/// What a fetch did, for the log.
+/// What a fetch did, for the log and the audit trail: of one that failed, as far as it came.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// `ls-refs`, `fetch`, or empty for an empty request.
@@ -60,20 +60,14 @@ pub struct Outcome {
     pub wants: usize,
     /// Objects that the client said it has.
     pub haves: usize,
+    /// Whether it came to the pack: negotiations take several requests, of which the last does.
+    pub has_pack: bool,
     /// Objects in the pack.
     pub objects: u64,
-    /// Bytes of the pack.
+    /// Bytes of the pack that were sent.
     pub pack_bytes: u64,
-}
-
-impl Outcome {
-    fn sent(self, pack: pack::write::Written) -> Outcome {
-        Outcome {
-            objects: pack.objects,
-            pack_bytes: pack.bytes,
-            ..self
-        }
-    }
+    /// Why the request was refused.
+    pub refusal: Option<String>,
 }
 
 /// A name for this process, which clients put into their traces.
@@ -138,7 +132,7 @@ pub fn advertise(
     Ok(())
 }
 
-/// Answers one `POST git-upload-pack`; `request` is its whole body, inflated.
+/// Answers one `POST git-upload-pack`; `request` is its whole body, inflated. `outcome` is filled on the way.
 ///
 /// The answer that has the pack also has the grant's notice, on band 2. Where the interrupt has a reason, its last words
 /// on band 3 are that.
@@ -155,46 +149,42 @@ pub fn serve(
     limits: &FetchLimits,
     out: &mut dyn Write,
     interrupt: &Interrupt,
-) -> Result<Outcome, Error> {
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
     let hash = repository.object_hash();
     if version == Version::V2 {
         return match v2::decode_request(request, hash, limits) {
-            Ok(None) => Ok(Outcome::default()),
+            Ok(None) => Ok(()),
             Ok(Some(v2::Request {
                 command: v2::Command::LsRefs(arguments),
                 ..
             })) => {
-                ls_refs::serve(repository, &arguments, out)?;
-                Ok(Outcome {
-                    command: "ls-refs",
-                    ..Outcome::default()
-                })
+                outcome.command = "ls-refs";
+                ls_refs::serve(repository, &arguments, out)
             }
             Ok(Some(v2::Request {
                 command: v2::Command::Fetch(arguments),
                 ..
-            })) => negotiate::serve_v2(repository, &arguments, grant.notice(), out, interrupt),
-            Err(refused) => {
-                write_error(out, &refused.to_string())?;
-                Ok(Outcome::default())
-            }
+            })) => negotiate::serve_v2(repository, &arguments, grant.notice(), out, interrupt, outcome),
+            Err(refused) => refuse(out, refused.to_string(), outcome),
         };
     }
     match v0::decode_upload_request(request, hash, limits) {
-        Ok(None) => Ok(Outcome::default()),
-        Ok(Some(request)) => negotiate::serve_v0(repository, &request, grant.notice(), out, interrupt),
-        Err(refused) => {
-            write_error(out, &refused.to_string())?;
-            Ok(Outcome::default())
+        Ok(None) => Ok(()),
+        Ok(Some(request)) => {
+            negotiate::serve_v0(repository, &request, grant.notice(), out, interrupt, outcome)
         }
+        Err(refused) => refuse(out, refused.to_string(), outcome),
     }
 }
 
 /// Writes an `ERR` packet: git prints it behind `fatal: remote error:` and gives up.
-fn write_error(out: &mut dyn Write, message: &str) -> std::io::Result<()> {
+fn refuse(out: &mut dyn Write, message: String, outcome: &mut Outcome) -> Result<(), Error> {
     let mut buffer = Vec::new();
-    pkt_line::encode_error(&mut buffer, message);
-    out.write_all(&buffer)
+    pkt_line::encode_error(&mut buffer, &message);
+    outcome.refusal = Some(message);
+    out.write_all(&buffer)?;
+    Ok(())
 }
 
 /// The refs that a client may see, at one moment. One whose object is gone or damaged is among them, as with git since

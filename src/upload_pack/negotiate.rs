@@ -6,7 +6,7 @@ use gix_hash::ObjectId;
 use hashbrown::HashSet;
 
 use super::send::{PackOptions, send_pack};
-use super::{Error, Outcome, View, wants, write_error};
+use super::{Error, Outcome, View, refuse, wants};
 use crate::interrupt::Interrupt;
 use crate::pack::commits::Commits;
 use crate::pack::enumerate::peel_to_commit;
@@ -100,11 +100,12 @@ fn check_wants(
     ids: &[ObjectId],
     out: &mut dyn Write,
     interrupt: &Interrupt,
+    outcome: &mut Outcome,
 ) -> Result<bool, Error> {
     match wants::first_refused(repository, view, objects, ids, interrupt)? {
         None => Ok(true),
         Some(id) => {
-            write_error(out, &format!("upload-pack: not our ref {id}"))?;
+            refuse(out, format!("upload-pack: not our ref {id}"), outcome)?;
             Ok(false)
         }
     }
@@ -116,20 +117,29 @@ pub(super) fn serve_v2(
     notice: Option<&str>,
     out: &mut dyn Write,
     interrupt: &Interrupt,
-) -> Result<Outcome, Error> {
-    let outcome = Outcome {
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    *outcome = Outcome {
         command: "fetch",
         wants: request.wants.len(),
         haves: request.haves.len(),
         ..Outcome::default()
     };
     if request.wants.is_empty() && !request.wait_for_done {
-        return Ok(outcome);
+        return Ok(());
     }
     let view = View::new(repository)?;
     let mut objects = repository.objects()?;
-    if !check_wants(repository, &view, &mut objects, &request.wants, out, interrupt)? {
-        return Ok(outcome);
+    if !check_wants(
+        repository,
+        &view,
+        &mut objects,
+        &request.wants,
+        out,
+        interrupt,
+        outcome,
+    )? {
+        return Ok(());
     }
     let mut common = Common::new(repository, &request.wants, interrupt);
     let mut buffer = Vec::new();
@@ -147,14 +157,14 @@ pub(super) fn serve_v2(
         if request.wait_for_done || !common.is_enough(&mut objects)? {
             section.end(&mut buffer);
             out.write_all(&buffer)?;
-            return Ok(outcome);
+            return Ok(());
         }
         section.end_ready(&mut buffer);
     } else if request.wait_for_done && !request.done {
         let section = AckSection::start(&mut buffer);
         section.end(&mut buffer);
         out.write_all(&buffer)?;
-        return Ok(outcome);
+        return Ok(());
     }
     encode_packfile_header(&mut buffer);
     out.write_all(&buffer)?;
@@ -166,7 +176,7 @@ pub(super) fn serve_v2(
         include_tag: request.include_tag,
         notice,
     };
-    let written = send_pack(
+    send_pack(
         &view,
         &mut objects,
         &request.wants,
@@ -174,8 +184,8 @@ pub(super) fn serve_v2(
         options,
         out,
         interrupt,
-    )?;
-    Ok(outcome.sent(written))
+        outcome,
+    )
 }
 
 pub(super) fn serve_v0(
@@ -184,8 +194,9 @@ pub(super) fn serve_v0(
     notice: Option<&str>,
     out: &mut dyn Write,
     interrupt: &Interrupt,
-) -> Result<Outcome, Error> {
-    let outcome = Outcome {
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    *outcome = Outcome {
         command: "fetch",
         wants: request.wants.len(),
         haves: request.haves.len(),
@@ -193,15 +204,23 @@ pub(super) fn serve_v0(
     };
     let view = View::new(repository)?;
     let mut objects = repository.objects()?;
-    if !check_wants(repository, &view, &mut objects, &request.wants, out, interrupt)? {
-        return Ok(outcome);
+    if !check_wants(
+        repository,
+        &view,
+        &mut objects,
+        &request.wants,
+        out,
+        interrupt,
+        outcome,
+    )? {
+        return Ok(());
     }
     let mut common = Common::new(repository, &request.wants, interrupt);
     let mut buffer = Vec::new();
     let sends_pack = acknowledge_v0(&mut common, &mut objects, request, &mut buffer)?;
     out.write_all(&buffer)?;
     if !sends_pack {
-        return Ok(outcome);
+        return Ok(());
     }
     let capabilities = &request.capabilities;
     let options = PackOptions {
@@ -212,7 +231,7 @@ pub(super) fn serve_v0(
         include_tag: capabilities.include_tag,
         notice,
     };
-    let written = send_pack(
+    send_pack(
         &view,
         &mut objects,
         &request.wants,
@@ -220,8 +239,8 @@ pub(super) fn serve_v0(
         options,
         out,
         interrupt,
-    )?;
-    Ok(outcome.sent(written))
+        outcome,
+    )
 }
 
 /// Answers haves as upload-pack's `get_common_commits` does for one stateless request; true if the pack follows.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use gix_hash::ObjectId;
 
-use super::{Error, View};
+use super::{Error, Outcome, View};
 use crate::interrupt::Interrupt;
 use crate::pack::enumerate::{Request, enumerate};
-use crate::pack::write::{Options, Written, write};
+use crate::pack::write::{Options, write};
 use crate::protocol::pkt_line::encode_flush;
 use crate::protocol::sideband::{self, Band, Mode};
 use crate::repository::objects::Objects;
@@ -43,12 +43,18 @@ pub(super) fn send_pack(
     options: PackOptions<'_>,
     out: &mut dyn Write,
     interrupt: &Interrupt,
-) -> Result<Written, Error> {
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
     let mut bands = Bands::new(out, options, interrupt);
     let sent = bands.send(view, objects, wants, haves, options);
+    outcome.has_pack = true;
+    (outcome.objects, outcome.pack_bytes) = (bands.objects, bands.pack_bytes);
     let reason = match (&sent, interrupt.reason()) {
         (Ok(_), _) => None,
-        (Err(_), Some(reason)) => Some(reason),
+        (Err(_), Some(reason)) => {
+            outcome.refusal = Some(reason.to_owned());
+            Some(reason)
+        }
         (Err(Error::Pack(crate::pack::Error::Write(_) | crate::pack::Error::Interrupted)), None) => None,
         // What went wrong is for the server's log.
         (Err(_), None) => {
@@ -70,6 +76,9 @@ struct Bands<'a> {
     /// Pack bytes of the packet that is being filled.
     packet: Vec<u8>,
     packet_bytes_max: usize,
+    objects: u64,
+    /// Bytes of the pack that went out.
+    pack_bytes: u64,
     last_byte: Instant,
     last_progress: Instant,
     calls: usize,
@@ -86,6 +95,8 @@ impl<'a> Bands<'a> {
             is_quiet: options.is_quiet || options.sideband == Mode::None,
             packet: Vec::with_capacity(packet_bytes_max),
             packet_bytes_max,
+            objects: 0,
+            pack_bytes: 0,
             last_byte: now,
             last_progress: now,
             calls: 0,
@@ -100,7 +111,7 @@ impl<'a> Bands<'a> {
         wants: &[ObjectId],
         haves: &[ObjectId],
         options: PackOptions<'_>,
-    ) -> Result<Written, Error> {
+    ) -> Result<(), Error> {
         let interrupt = self.interrupt;
         let tags = if options.include_tag {
             annotated_tags(view)?
@@ -131,6 +142,7 @@ impl<'a> Bands<'a> {
             interrupt,
         )?;
         let total = list.len();
+        self.objects = total as u64;
         self.tell(&format!("Enumerating objects: {}, done.\n", count.max(total)))?;
         if total > 0 {
             self.tell(&format!("Counting objects: 100% ({total}/{total}), done.\n"))?;
@@ -155,7 +167,7 @@ impl<'a> Bands<'a> {
             encode_flush(&mut end);
             self.out.write_all(&end)?;
         }
-        Ok(written)
+        Ok(())
     }
 
     /// Says `text` if it is time to, or that the server is still there.
@@ -208,6 +220,7 @@ impl<'a> Bands<'a> {
                 .write_all(&sideband::header(Band::Pack, self.packet.len()))?;
         }
         self.out.write_all(&self.packet)?;
+        self.pack_bytes += self.packet.len() as u64;
         self.packet.clear();
         self.last_byte = Instant::now();
         Ok(())

@@ -28,6 +28,7 @@ mod rest_repositories;
 mod scenarios;
 mod story;
 mod token_life;
+mod trail;
 mod urls;
 
 /// A file that nobody names here is never compiled, and its tests never run.

@@ -96,7 +96,7 @@ impl Gate {
         };
         outcome
             .map(Some)
-            .inspect_err(|_| inner.throttle.fail(client.address, now))
+            .inspect_err(|_| inner.trail.failed(&inner.throttle, client))
     }
 
     /// What holds for an alternate credential now, whose password was right before.

@@ -5,6 +5,7 @@ mod api;
 mod book;
 mod limits;
 mod noted;
+mod trail;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,6 +27,7 @@ use super::scope::{Operation, Scopes};
 use super::sign_in::{self, SignedIn};
 use super::throttle::{self, Throttle};
 use super::token::PlainToken;
+use super::trail::Trail;
 use super::verifier::Verifier;
 use crate::names::RepoPath;
 use crate::secret::Secret;
@@ -234,6 +236,7 @@ struct Inner {
     throttle: Throttle,
     verifier: Verifier,
     recorder: Recorder,
+    trail: Trail,
     tokens: Mutex<HashMap<TokenHash, Arc<Verified>>>,
     everyone: Mutex<Arc<Rights>>,
     book: Mutex<Arc<Book>>,
@@ -250,10 +253,12 @@ impl fmt::Debug for Inner {
 impl Gate {
     /// Makes a gate for the accounts of `store`, and starts the thread that writes uses of tokens and events.
     pub fn new(store: Store, options: Options) -> Gate {
+        let recorder = Recorder::start(store.clone());
         Gate(Arc::new(Inner {
             throttle: Throttle::new(options.throttle.clone()),
             verifier: Verifier::new(),
-            recorder: Recorder::start(store.clone()),
+            trail: Trail::new(recorder.clone(), options.clock.clone()),
+            recorder,
             tokens: Mutex::new(HashMap::new()),
             // Generations begin at 1, so this one is replaced at the first question.
             everyone: Mutex::new(Arc::new(Rights::new(0))),
@@ -268,13 +273,9 @@ impl Gate {
         &self.0.store
     }
 
-    /// Where events of the audit trail go that are not part of a change.
-    pub fn recorder(&self) -> &Recorder {
-        &self.0.recorder
-    }
-
     /// Writes what is left of uses and events. Later uses are not noted. Dropping the last clone does the same.
     pub fn shutdown(&self) {
+        self.0.trail.flush();
         self.0.recorder.stop();
     }
 
@@ -302,6 +303,11 @@ impl Gate {
         client: impl Into<Client>,
     ) -> Result<Principal, Refusal> {
         let client = client.into();
+        self.identify(authorization, client.clone())
+            .inspect_err(|refusal| self.note_refused_credential(&client, refusal))
+    }
+
+    fn identify(&self, authorization: Option<&[u8]>, client: Client) -> Result<Principal, Refusal> {
         let address = client.address;
         let Some(authorization) = authorization else {
             return if self.0.options.allow_anonymous_read {
@@ -336,7 +342,7 @@ impl Gate {
             .and_then(|hash| self.verify(&hash, known, Some(&client)))
             .inspect_err(|refusal| {
                 if refusal.kind() == RefusalKind::Unauthorized {
-                    self.0.throttle.fail(address, self.0.options.clock.elapsed());
+                    self.0.trail.failed(&self.0.throttle, &client);
                 }
             })?;
         verified.require_network(address)?;
@@ -371,6 +377,7 @@ impl Gate {
             store: &self.0.store,
             throttle: &self.0.throttle,
             verifier: &self.0.verifier,
+            trail: &self.0.trail,
             clock: &self.0.options.clock,
         };
         sign_in::sign_in(&door, name, password, client.into())
@@ -662,10 +669,8 @@ impl Verified {
 
 fn requester(verified: Option<&Verified>, client: &Client) -> Requester {
     Requester {
-        account: verified.map(|verified| verified.account.clone()),
         token: verified.map(|verified| verified.token_id.clone()),
-        address: Some(client.address),
-        agent: client.agent.as_deref().map(str::to_owned),
+        ..client.requester(verified.map(|verified| verified.account.clone()))
     }
 }
 

@@ -3,6 +3,7 @@ mod api;
 mod book;
 mod limits;
 mod rotation;
+mod trail;
 mod uses;
 
 use std::net::IpAddr;
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+
+use serde_json::json;
 
 use super::*;
 use crate::auth::token::{self, CreateToken, RotateToken, UpdateToken, expiry_in_days};

@@ -1,0 +1,150 @@
+//! What refusals leave in the audit trail.
+
+use super::*;
+use crate::store::{AuditAction, AuditEvent, AuditFilter};
+
+impl Fixture {
+    /// The events of one action, oldest first.
+    fn events(&self, action: AuditAction) -> Vec<AuditEvent> {
+        self.gate.flush();
+        let filter = AuditFilter {
+            actions: vec![action],
+            newest_first: false,
+            ..AuditFilter::latest(1000)
+        };
+        self.elsewhere.audit_events(&filter).unwrap()
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        let tell = |event: AuditEvent| {
+            let Actor::Client(requester) = &event.actor else {
+                panic!("{event:?}");
+            };
+            format!(
+                "{} {} {} {} {} {}",
+                event.actor,
+                requester.token.as_ref().unwrap(),
+                event.subject,
+                event.details["reason"].as_str().unwrap(),
+                event.details["operation"].as_str().unwrap_or("-"),
+                event.details["times"]
+            )
+        };
+        self.events(AuditAction::TokenRefuse)
+            .into_iter()
+            .map(tell)
+            .collect()
+    }
+}
+
+#[test]
+fn a_known_token_that_opens_nothing_is_noted_with_its_owner_and_the_reason() {
+    let f = fixture();
+    let (revoked, plain) = f.token("bob", "vso.code");
+    f.elsewhere
+        .revoke_token(&CLI, &revoked, RevokeReason::Asked)
+        .unwrap();
+    let client = Client::new(CLIENT, Some(b"git/2.47.3"));
+    for _ in 0..3 {
+        let outcome = f.gate.authenticate(Some(&bearer(plain.expose())), client.clone());
+        refused(outcome, 401);
+    }
+    let (expired, plain) = f.token("bob", "vso.code");
+    f.clock.advance(Duration::from_secs(91 * 24 * 3600));
+    refused(f.authenticate(&plain), 401);
+    assert_eq!(
+        f.refusals(),
+        [
+            format!("bob {revoked} {revoked} revoked - 1"),
+            format!("bob {expired} {expired} expired - 1"),
+        ]
+    );
+    let expected = Requester {
+        account: Some("bob".to_owned()),
+        token: Some(revoked.clone()),
+        address: Some(CLIENT),
+        agent: Some("git/2.47.3".to_owned()),
+    };
+    assert_eq!(
+        f.events(AuditAction::TokenRefuse)[0].actor,
+        Actor::Client(expected)
+    );
+    f.gate.shutdown();
+    assert_eq!(
+        f.refusals()[2..],
+        [format!("anonymous {revoked} {revoked} revoked - 2")],
+        "what was left out is told of in the end"
+    );
+}
+
+#[test]
+fn what_is_no_known_token_leaves_no_refusal() {
+    let f = fixture();
+    let unknown = PlainToken::generate().unwrap();
+    refused(f.authenticate(&unknown), 401);
+    refused(f.gate.authenticate(None, CLIENT), 401);
+    refused(f.gate.authenticate(Some(b"Basic !!!"), CLIENT), 401);
+    f.gate.shutdown();
+    assert!(f.refusals().is_empty());
+}
+
+#[test]
+fn a_refused_operation_is_noted_once_a_minute_for_each_reason_and_repository() {
+    let f = fixture();
+    f.grant(Some("bob"), "C/P/R", Role::Reader);
+    let (id, plain) = f.token("bob", "vso.code_write");
+    let principal = f.authenticate(&plain).unwrap();
+    let push = |asked: Option<&RepoPath>, located: Option<&RepoPath>| {
+        let refusal = f.gate.authorize_push(&principal, located).unwrap_err();
+        f.gate
+            .note_refusal(&principal, Operation::Push, located, asked, &refusal);
+    };
+    let (here, hidden, nowhere) = (
+        repo(),
+        RepoPath::parse("C/P/Hidden").unwrap(),
+        RepoPath::parse("C/P/No").unwrap(),
+    );
+    for _ in 0..5 {
+        push(Some(&here), Some(&here));
+        push(Some(&hidden), Some(&hidden));
+        push(Some(&nowhere), None);
+    }
+    push(None, None);
+    assert_eq!(
+        f.refusals(),
+        [
+            format!("bob {id} C/P/R role push 1"),
+            format!("bob {id} C/P/Hidden not-found push 1"),
+            format!("bob {id} {id} not-found push 1"),
+        ]
+    );
+    let asked: Vec<_> = f
+        .events(AuditAction::TokenRefuse)
+        .iter()
+        .map(|event| event.details["asked"].clone())
+        .collect();
+    assert_eq!(asked, [json!(null), json!(null), json!("C/P/No")]);
+    f.clock.advance(Duration::from_secs(60));
+    push(Some(&here), Some(&here));
+    assert_eq!(f.refusals()[3..], [format!("bob {id} C/P/R role push 5")]);
+}
+
+#[test]
+fn an_address_that_has_to_wait_is_noted_once() {
+    let f = fixture();
+    let guess = || f.authenticate(&PlainToken::generate().unwrap()).unwrap_err();
+    for _ in 0..19 {
+        guess();
+    }
+    assert!(f.events(AuditAction::CredentialRefuse).is_empty());
+    for _ in 0..10 {
+        guess();
+    }
+    let events = f.events(AuditAction::CredentialRefuse);
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (events[0].subject.as_str(), &events[0].details),
+        ("192.0.2.1", &json!({ "failures": 20 }))
+    );
+    assert_eq!(events[0].actor.to_string(), "anonymous");
+}

@@ -1,0 +1,379 @@
+//! What the audit trail is told of those who are refused, and how often; and how it keeps what they said.
+//!
+//! Whoever is refused can come back a thousand times a second. So refusals of one kind leave an event a minute, with
+//! the number of those that it stands for. What comes from outside is cut and holds no token before it is kept.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::clock::Clock;
+use super::recorder::Recorder;
+use super::throttle::Throttle;
+use super::token;
+use crate::names::RepoPath;
+use crate::store::{Actor, AuditAction, NewAuditEvent, Requester, TokenId};
+
+/// Time in which refusals of one kind leave one event.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Kinds of refusals that are told apart; some 200 bytes each. Those beyond are counted together.
+const KINDS_COUNT_MAX: usize = 4096;
+
+/// Fewest letters and digits behind a token's prefix that are taken for one, whole or cut.
+const TOKEN_TAIL_MIN: usize = 20;
+
+/// Makes text from outside fit for the trail: as UTF-8, without the secrets of tokens, and cut to `bytes_max` bytes and
+/// an ellipsis. Control characters stay, as JSON can keep them, and are escaped by whoever prints it.
+pub fn claim(text: &[u8], bytes_max: usize) -> String {
+    // Bounded before it is worked on; a replacement character is longer than the byte that it stands for.
+    let (text, rest) = text.split_at(text.len().min(bytes_max.saturating_add(token::TOKEN_BYTES)));
+    let text = String::from_utf8_lossy(text);
+    let mut text = redact(&text, !rest.is_empty()).into_owned();
+    if text.len() > bytes_max || !rest.is_empty() {
+        let end = (0..=bytes_max.min(text.len()))
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Leaves of every token in `text` only what is public of it. `is_cut` says that the last one may be longer than it
+/// looks.
+pub(super) fn redact(text: &str, is_cut: bool) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(token::PREFIX) {
+        let end = after
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(after.len());
+        // Where another token follows at once, its prefix begins with letters, too.
+        let end = after.find(token::PREFIX).map_or(end, |next| next.min(end));
+        let (tail, next) = after.split_at(end);
+        out.push_str(before);
+        out.push_str(token::PREFIX);
+        if tail.len() >= TOKEN_TAIL_MIN || (is_cut && next.is_empty()) {
+            out.extend(tail.chars().take(crate::store::TOKEN_ID_BYTES).chain(['…']));
+        } else {
+            out.push_str(tail);
+        }
+        rest = next;
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Tells the recorder of refusals.
+#[derive(Debug)]
+pub(super) struct Trail {
+    recorder: Recorder,
+    clock: Clock,
+    refusals: Mutex<Bound<RefusalOf>>,
+    sign_ins: Mutex<Bound<SignInOf>>,
+}
+
+/// What makes refusals of tokens alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct RefusalOf {
+    /// The token.
+    pub token: TokenId,
+    /// Why, in a word.
+    pub reason: &'static str,
+    /// Which repository, where there is one by the name.
+    pub repository: Option<RepoPath>,
+}
+
+/// What makes refused sign-ins alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SignInOf {
+    address: IpAddr,
+    account: Option<String>,
+}
+
+impl Trail {
+    pub(super) fn new(recorder: Recorder, clock: Clock) -> Trail {
+        Trail {
+            recorder,
+            clock,
+            refusals: Mutex::new(Bound::new()),
+            sign_ins: Mutex::new(Bound::new()),
+        }
+    }
+
+    /// Makes an event of this moment.
+    pub(super) fn event(
+        &self,
+        actor: Actor,
+        action: AuditAction,
+        subject: &str,
+        details: Value,
+    ) -> NewAuditEvent {
+        NewAuditEvent {
+            at: self.clock.now(),
+            actor,
+            action,
+            subject: subject.to_owned(),
+            details,
+        }
+    }
+
+    fn record(&self, actor: Actor, action: AuditAction, subject: &str, details: Value) {
+        self.recorder.record(self.event(actor, action, subject, details));
+    }
+
+    /// Notes that a token was refused. `requester` and `details`, which are worked out only if they are needed, say who
+    /// had it and what for.
+    pub(super) fn refused(&self, kind: &RefusalOf, about: impl FnOnce() -> (Requester, Value)) {
+        let Some(times) = lock(&self.refusals).count(kind, self.clock.elapsed()) else {
+            return;
+        };
+        let (requester, mut details) = about();
+        put(&mut details, "reason", json!(kind.reason));
+        put(&mut details, "times", json!(times));
+        self.record(
+            Actor::Client(requester),
+            AuditAction::TokenRefuse,
+            &kind.subject(),
+            details,
+        );
+    }
+
+    /// Notes that a password was wrong. `account` is the account whose name was given, if there is one: what was typed
+    /// instead of a name is not kept, because it may be a password.
+    pub(super) fn sign_in_refused(&self, client: &Client, account: Option<&str>) {
+        let kind = SignInOf {
+            address: client.address,
+            account: account.map(str::to_owned),
+        };
+        if let Some(times) = lock(&self.sign_ins).count(&kind, self.clock.elapsed()) {
+            let subject = account.unwrap_or_default();
+            let actor = Actor::Client(client.requester(None));
+            self.record(
+                actor,
+                AuditAction::SignInRefuse,
+                subject,
+                json!({ "times": times }),
+            );
+        }
+    }
+
+    /// Counts a failure of `client` against its address, and notes when that has to wait from now on.
+    pub(super) fn failed(&self, throttle: &Throttle, client: &Client) {
+        if let Some(failures) = throttle.fail(client.address, self.clock.elapsed()) {
+            let actor = Actor::Client(client.requester(None));
+            let subject = client.address.to_string();
+            let details = json!({ "failures": failures });
+            self.record(actor, AuditAction::CredentialRefuse, &subject, details);
+        }
+    }
+
+    /// Tells of refusals that left no event because nothing like them came later.
+    pub(super) fn flush(&self) {
+        self.tell_left_out(Duration::MAX);
+    }
+
+    fn tell_left_out(&self, now: Duration) {
+        let (refusals, others) = lock(&self.refusals).take(now);
+        for (kind, times) in refusals {
+            let requester = Requester {
+                token: Some(kind.token.clone()),
+                ..Requester::default()
+            };
+            let details = json!({ "reason": kind.reason, "times": times });
+            self.record(
+                Actor::Client(requester),
+                AuditAction::TokenRefuse,
+                &kind.subject(),
+                details,
+            );
+        }
+        let (sign_ins, other_sign_ins) = lock(&self.sign_ins).take(now);
+        for (kind, times) in sign_ins {
+            let requester = Requester {
+                address: Some(kind.address),
+                ..Requester::default()
+            };
+            let subject = kind.account.as_deref().unwrap_or_default();
+            let details = json!({ "times": times });
+            self.record(
+                Actor::Client(requester),
+                AuditAction::SignInRefuse,
+                subject,
+                details,
+            );
+        }
+        for (action, times) in [
+            (AuditAction::TokenRefuse, others),
+            (AuditAction::SignInRefuse, other_sign_ins),
+        ] {
+            if times > 0 {
+                let details = json!({ "reason": "too many kinds to tell apart", "times": times });
+                self.record(Actor::Server, action, "", details);
+            }
+        }
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl RefusalOf {
+    fn subject(&self) -> Cow<'_, str> {
+        match &self.repository {
+            Some(repository) => Cow::Owned(repository.to_string()),
+            None => Cow::Borrowed(self.token.as_str()),
+        }
+    }
+}
+
+fn put(details: &mut Value, field: &str, value: Value) {
+    if let Some(details) = details.as_object_mut() {
+        details.insert(field.to_owned(), value);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets one of each kind through in a [`WINDOW`], and counts the others.
+#[derive(Debug)]
+struct Bound<K> {
+    kinds: HashMap<K, Kind>,
+    /// Of kinds for which there was no room.
+    others: u64,
+}
+
+#[derive(Debug)]
+struct Kind {
+    until: Duration,
+    left_out: u64,
+}
+
+impl<K: Hash + Eq + Clone> Bound<K> {
+    fn new() -> Bound<K> {
+        Bound {
+            kinds: HashMap::new(),
+            others: 0,
+        }
+    }
+
+    /// Returns how many an event stands for, if there is to be one.
+    fn count(&mut self, kind: &K, now: Duration) -> Option<u64> {
+        let until = now.saturating_add(WINDOW);
+        if let Some(known) = self.kinds.get_mut(kind) {
+            known.left_out += 1;
+            if now < known.until {
+                return None;
+            }
+            known.until = until;
+            return Some(std::mem::take(&mut known.left_out));
+        }
+        if self.kinds.len() >= KINDS_COUNT_MAX {
+            self.kinds
+                .retain(|_, known| now < known.until || known.left_out > 0);
+        }
+        if self.kinds.len() >= KINDS_COUNT_MAX {
+            self.others += 1;
+            return None;
+        }
+        self.kinds.insert(kind.clone(), Kind { until, left_out: 0 });
+        Some(1)
+    }
+
+    /// Forgets what is over, and returns what was left out of it.
+    fn take(&mut self, now: Duration) -> (Vec<(K, u64)>, u64) {
+        let over = self.kinds.extract_if(|_, known| now >= known.until);
+        let left_out = over
+            .filter(|(_, known)| known.left_out > 0)
+            .map(|(kind, known)| (kind, known.left_out))
+            .collect();
+        (left_out, std::mem::take(&mut self.others))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn what_is_kept_of_text_from_outside_is_short_and_holds_no_token() {
+        let secret = "0123456789".repeat(5) + "ab";
+        let whole = format!("pgt_{secret}");
+        assert_eq!(claim(b"refs/heads/main", 100), "refs/heads/main");
+        assert_eq!(claim(b"a\xff\x1b[2J", 100), "a\u{fffd}\u{1b}[2J");
+        assert_eq!(claim("é".repeat(100).as_bytes(), 5), "éé…");
+        assert_eq!(claim(&[0xff; 9], 7), "\u{fffd}\u{fffd}…");
+        assert_eq!(claim(b"abc", 3), "abc");
+        assert_eq!(claim(b"pgt_short pgt_", 100), "pgt_short pgt_");
+        assert_eq!(
+            claim(format!("x/{whole}/{whole}").as_bytes(), 100),
+            "x/pgt_01234567…/pgt_01234567…"
+        );
+        // One that is cut in the middle is not kept either.
+        for bytes_max in 0..100 {
+            let kept = claim(format!("{whole}pgt_{secret}").as_bytes(), bytes_max);
+            assert!(!kept.contains("0123456789"), "{kept}");
+        }
+        assert_eq!(
+            claim(format!("{}{whole}", "x".repeat(90)).as_bytes(), 100).len(),
+            103
+        );
+    }
+
+    #[test]
+    fn of_refusals_alike_one_a_minute_passes_and_the_others_are_counted() {
+        let mut bound = Bound::new();
+        assert_eq!(bound.count(&"a", START), Some(1));
+        assert_eq!(bound.count(&"a", START), None);
+        assert_eq!(
+            bound.count(&"b", START),
+            Some(1),
+            "another kind has its own minute"
+        );
+        assert_eq!(bound.count(&"a", START + WINDOW - Duration::from_secs(1)), None);
+        assert_eq!(bound.count(&"a", START + WINDOW), Some(3));
+        assert_eq!(bound.count(&"a", START + WINDOW), None);
+        assert_eq!(
+            bound.take(START + WINDOW),
+            (vec![], 0),
+            "a minute that runs is left alone"
+        );
+        assert_eq!(bound.take(START + 2 * WINDOW), (vec![("a", 1)], 0));
+        assert!(bound.kinds.is_empty());
+        assert_eq!(bound.count(&"a", START + 2 * WINDOW), Some(1));
+    }
+
+    #[test]
+    fn the_kinds_that_are_told_apart_are_bounded() {
+        let mut bound = Bound::new();
+        let count_max = u64::try_from(KINDS_COUNT_MAX).unwrap();
+        for kind in 0..count_max {
+            assert_eq!(bound.count(&kind, START), Some(1));
+        }
+        assert_eq!(bound.count(&count_max, START), None);
+        assert_eq!(bound.count(&0, START), None);
+        assert_eq!(bound.kinds.len(), KINDS_COUNT_MAX);
+        // Those that are over make room, but not before they were told of.
+        assert_eq!(bound.count(&count_max, START + WINDOW), Some(1));
+        assert_eq!(bound.kinds.len(), 2);
+        assert_eq!(bound.take(START + 2 * WINDOW), (vec![(0, 1)], 1));
+    }
+}
