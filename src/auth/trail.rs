@@ -180,6 +180,11 @@ impl Trail {
     }
 
     /// Tells of refusals that left no event because nothing like them came later.
+    pub(super) fn sweep(&self) {
+        self.tell_left_out(self.clock.elapsed());
+    }
+
+    /// The same, though more like them may come.
     pub(super) fn flush(&self) {
         self.tell_left_out(Duration::MAX);
     }
@@ -220,7 +225,7 @@ impl Trail {
         ] {
             if times > 0 {
                 let details = json!({ "reason": "too many kinds to tell apart", "times": times });
-                self.record(Actor::Server, action, "", details);
+                self.record(Actor::Server, action, "/", details);
             }
         }
     }

@@ -19,14 +19,15 @@ use crate::http::{App, Capacity};
 use crate::names::RepoPath;
 use crate::repository::{Repositories, registry};
 use crate::server::first_start::{self, FirstStart};
+use crate::server::housekeeping;
 use crate::server::reload::{self, Reload};
 use crate::server::tls::Tls;
 use crate::server::{Command, Options, Server, Timeouts};
 use crate::store::{DATABASE_FILE, Store};
 use crate::telemetry::{self, LogControl};
 
-/// Threads that may block beside those of requests: for reading settings and certificates.
-const RELOAD_THREADS_MAX: usize = 2;
+/// Threads that may block beside those of requests: for reading settings and certificates, and for sweeping.
+const OTHER_THREADS_MAX: usize = 3;
 
 /// How long threads that still block may take when the process ends; no engine is among them.
 const RUNTIME_GOODBYE: Duration = Duration::from_secs(2);
@@ -135,7 +136,7 @@ pub fn run(args: ServeArgs, common: &CommonArgs) -> Result<(), CliError> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(capacity.threads_max().saturating_add(RELOAD_THREADS_MAX))
+        .max_blocking_threads(capacity.threads_max().saturating_add(OTHER_THREADS_MAX))
         .build()?;
     let authority = tls.as_ref().and_then(|ensured| ensured.authority.clone());
     let tls = tls
@@ -149,6 +150,7 @@ pub fn run(args: ServeArgs, common: &CommonArgs) -> Result<(), CliError> {
     );
     let served = runtime.block_on(serve(Start {
         app,
+        gate: gate.clone(),
         tls,
         authority,
         first,
@@ -187,6 +189,7 @@ fn connections_max(configured: usize, files: u64) -> usize {
 /// All that a server starts with.
 struct Start {
     app: Arc<App<Patgate>>,
+    gate: Gate,
     tls: Option<Arc<Tls>>,
     authority: Option<PathBuf>,
     first: Option<FirstStart>,
@@ -199,6 +202,7 @@ struct Start {
 async fn serve(start: Start) -> Result<(), CliError> {
     let Start {
         app,
+        gate,
         tls,
         authority,
         first,
@@ -230,6 +234,7 @@ async fn serve(start: Start) -> Result<(), CliError> {
     let watcher = tls
         .clone()
         .map(|tls| tokio::spawn(reload::watch_certificate(tls, config.clone())));
+    let housekeeper = tokio::spawn(housekeeping::keep(gate));
     let (commands, receiver) = mpsc::channel(1);
     let mut running = Reload {
         app,
@@ -252,6 +257,7 @@ async fn serve(start: Start) -> Result<(), CliError> {
     });
     server.run(receiver).await;
     signals.abort();
+    housekeeper.abort();
     if let Some(watcher) = watcher {
         watcher.abort();
     }

@@ -9,6 +9,7 @@
 pub mod authority;
 mod connection;
 pub mod first_start;
+pub mod housekeeping;
 pub mod reload;
 mod timed_io;
 pub mod tls;

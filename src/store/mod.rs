@@ -805,6 +805,18 @@ impl Store {
         }
     }
 
+    /// Adds an event for each token whose end has passed by `now` and that has none for this end yet, at most
+    /// `count_max`, and returns how many that were. Revoked ones have ended before.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub fn record_expired_tokens(&self, now: jiff::Timestamp, count_max: u32) -> Result<usize, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.record_expired_tokens(now, count_max),
+        }
+    }
+
     /// Removes events from before `before`, the oldest first and at most `count_max`; returns how many that were.
     ///
     /// # Errors

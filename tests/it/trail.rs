@@ -553,3 +553,55 @@ fn nobody_in_particular_can_fetch_what_is_public_and_leaves_an_event() {
     );
     assert_eq!(event["address"], "127.0.0.1");
 }
+
+#[test]
+fn a_server_tells_of_tokens_that_came_to_their_end() {
+    let setup = Setup::plain();
+    let cli = setup.cli();
+    cli.user("anna");
+    let (expired, live) = (cli.token("anna", "vso.code"), cli.token("anna", "vso.code"));
+    cli.expire(&expired);
+    let follow = Follow::start(cli, &["--json"]);
+    let _server = setup.start();
+    let event = follow.next("token.expire");
+    assert_eq!(
+        (&event["subject"], &event["actor"]),
+        (&json!(expired.id), &json!("server"))
+    );
+    assert_eq!(
+        event["details"],
+        json!({ "account": "anna", "name": "test", "expired_at": "2001-09-09T01:46:40Z" })
+    );
+    assert_eq!(
+        events(cli, &["--action", "token.expire"]).len(),
+        1,
+        "and of no other: {}",
+        live.id
+    );
+}
+
+#[test]
+fn a_server_removes_what_is_older_than_the_policy_says() {
+    let setup = Setup::plain();
+    let cli = setup.cli();
+    cli.user("anna");
+    let age = |days: i64| {
+        let db = rusqlite::Connection::open(setup.data().join("patgate.db")).unwrap();
+        db.busy_timeout(EVENT_LIMIT).unwrap();
+        db.execute("UPDATE audit_events SET at = at - ?1", [days * 86_400])
+            .unwrap();
+    };
+    age(40);
+    cli.token("anna", "vso.code");
+    age(20);
+    cli.ok(&["policy", "set", "audit-retention", "30"]);
+    let follow = Follow::start(cli, &["--json"]);
+    let _server = setup.start();
+    assert_eq!(follow.next("audit.prune")["details"]["events"], 1);
+    let left: Vec<Value> = events(cli, &["--user", "anna"]);
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(
+        events(cli, &["--action", "token.create", "--until", "1d"]).len(),
+        1
+    );
+}

@@ -273,6 +273,11 @@ impl Gate {
         &self.0.store
     }
 
+    /// What time it is, as the gate sees it.
+    pub fn clock(&self) -> &Clock {
+        &self.0.options.clock
+    }
+
     /// Writes what is left of uses and events. Later uses are not noted. Dropping the last clone does the same.
     pub fn shutdown(&self) {
         self.0.trail.flush();

@@ -1,18 +1,50 @@
 //! What the gate tells the audit trail that is no part of a change.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Gate, Principal, requester};
 use crate::auth::client::Client;
+use crate::auth::policy::Policies;
 use crate::auth::recorder::Recorder;
 use crate::auth::refusal::Refusal;
 use crate::auth::scope::Operation;
 use crate::auth::trail::{RefusalOf, claim};
 use crate::names::{NAME_BYTES_MAX, RepoPath};
-use crate::store::{Actor, AuditAction, NewAuditEvent};
+use crate::store::{self, Actor, AuditAction, NewAuditEvent};
 
 /// Longest path that was asked for, in bytes: three names, as a URL can have them.
 const ASKED_BYTES_MAX: usize = 3 * NAME_BYTES_MAX + 2;
+
+/// Rows that one transaction of a sweep changes, so that requests which write never wait long.
+const BATCH_COUNT: u32 = 500;
+
+/// Time between two of them: whoever holds a lock and takes it again at once is faster than those who wait for it.
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// Repeats `change`, which changes as many rows as it is told at most, until there are no more. Returns how many it
+/// changed, and the error that ended it, if one did.
+fn in_batches(
+    mut change: impl FnMut(u32) -> Result<usize, store::Error>,
+) -> (usize, Result<(), store::Error>) {
+    let mut total = 0;
+    loop {
+        match change(BATCH_COUNT) {
+            Ok(changed) => {
+                total += changed;
+                if u32::try_from(changed).is_ok_and(|changed| changed < BATCH_COUNT) {
+                    return (total, Ok(()));
+                }
+            }
+            Err(error) => return (total, Err(error)),
+        }
+        std::thread::sleep(BATCH_PAUSE);
+    }
+}
 
 impl Gate {
     /// Where events of the audit trail go that are not part of a change.
@@ -65,6 +97,50 @@ impl Gate {
             });
             (requester(Some(verified), &principal.client), details)
         });
+    }
+
+    /// Does what is due from time to time, about once an hour: tells the trail of tokens that came to their end, and of
+    /// refusals that it left out, revokes tokens that nobody uses, and removes from the trail what is older than the
+    /// policies say. What fails is logged, and is
+    /// due again the next time.
+    ///
+    /// # Blocking
+    ///
+    /// For as long as there is something to do, in transactions of some milliseconds.
+    pub fn sweep(&self, now: Timestamp) {
+        self.0.trail.sweep();
+        let (_, expired) = in_batches(|count_max| self.0.store.record_expired_tokens(now, count_max));
+        if let Err(error) = expired {
+            tracing::error!(cause = %error, "cannot note which tokens came to their end");
+        }
+        if let Err(error) = self.revoke_idle() {
+            tracing::error!(cause = %error, "cannot revoke tokens that nobody uses");
+        }
+        if let Err(error) = self.prune(now) {
+            tracing::error!(cause = %error, "cannot remove old events from the audit trail");
+        }
+    }
+
+    /// Removes events that are older than they are to be kept. They go by whole days (UTC), so that what is removed, and
+    /// the event that says so, comes once a day.
+    fn prune(&self, now: Timestamp) -> Result<(), store::Error> {
+        let Some(days) = Policies::load(&self.0.store)?.server().audit_retention() else {
+            return Ok(());
+        };
+        let today = now.as_second().div_euclid(DAY_SECONDS);
+        let first = today
+            .saturating_sub(days.get().into())
+            .saturating_mul(DAY_SECONDS);
+        // There is nothing from before time began.
+        let before = Timestamp::from_second(first).unwrap_or(Timestamp::MIN);
+        let (count, outcome) = in_batches(|count_max| self.0.store.prune_audit_events(before, count_max));
+        if count > 0 {
+            let details = json!({ "events": count, "before": before.to_string() });
+            self.0
+                .recorder
+                .record(self.event(Actor::Server, AuditAction::AuditPrune, "/", details));
+        }
+        outcome
     }
 
     /// Tells the trail that a token that is known was refused before it was asked what for.

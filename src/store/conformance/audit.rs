@@ -309,3 +309,50 @@ fn the_data_version_changes_with_every_event() {
         .unwrap();
     assert_ne!(f.store.data_version().unwrap(), second, "by another");
 }
+
+#[test]
+fn the_end_of_a_token_is_told_once_and_again_after_another_end() {
+    let f = fixture();
+    let bob = f.account("bob");
+    for id in ["AAAAAAAA", "BBBBBBBB", "CCCCCCCC", "DDDDDDDD"] {
+        f.token(&bob, id);
+    }
+    f.store
+        .revoke_token(&CLI, &token_id("DDDDDDDD"), RevokeReason::Asked)
+        .unwrap();
+    let end = f
+        .store
+        .find_token(&token_id("AAAAAAAA"))
+        .unwrap()
+        .unwrap()
+        .expires_at;
+    let later = |seconds| end + SignedDuration::from_secs(seconds);
+    let generation = f.store.generation().unwrap();
+    let expire = |now, count_max| f.store.record_expired_tokens(now, count_max).unwrap();
+    assert_eq!(expire(later(-1), 10), 0);
+    assert_eq!(expire(later(0), 2), 2, "no more than are asked for");
+    assert_eq!(expire(later(1), 2), 1);
+    assert_eq!(expire(later(1), 2), 0);
+    let change = TokenChange {
+        expires_at: Some(later(100)),
+        ..TokenChange::default()
+    };
+    let before = f.store.generation().unwrap();
+    assert_eq!(before, generation, "the gate knows by itself when a token ends");
+    f.store
+        .update_token(&CLI, &token_id("BBBBBBBB"), &change)
+        .unwrap();
+    assert_eq!(expire(later(99), 10), 0);
+    assert_eq!(expire(later(100), 10), 1);
+    let events: Vec<_> = f.events("token.expire");
+    let mut subjects: Vec<&str> = events.iter().map(|event| event.subject.as_str()).collect();
+    assert_eq!(subjects.pop(), Some("BBBBBBBB"));
+    subjects.sort_unstable();
+    assert_eq!(subjects, ["AAAAAAAA", "BBBBBBBB", "CCCCCCCC"]);
+    let last = events.last().unwrap();
+    assert_eq!((&last.actor, last.at), (&Actor::Server, later(100)));
+    assert_eq!(
+        last.details,
+        json!({ "account": "bob", "name": "laptop", "expired_at": later(100).to_string() })
+    );
+}

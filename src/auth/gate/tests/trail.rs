@@ -1,7 +1,8 @@
 //! What refusals leave in the audit trail.
 
 use super::*;
-use crate::store::{AuditAction, AuditEvent, AuditFilter};
+use crate::auth::policy;
+use crate::store::{AuditAction, AuditEvent, AuditFilter, NewAuditEvent};
 
 impl Fixture {
     /// The events of one action, oldest first.
@@ -147,4 +148,100 @@ fn an_address_that_has_to_wait_is_noted_once() {
         ("192.0.2.1", &json!({ "failures": 20 }))
     );
     assert_eq!(events[0].actor.to_string(), "anonymous");
+}
+
+#[test]
+fn a_sweep_tells_of_tokens_that_ended_and_of_refusals_that_were_left_out() {
+    let f = fixture();
+    let (id, plain) = f.token("bob", "vso.code");
+    f.gate.sweep(f.clock.now());
+    assert!(f.events(AuditAction::TokenExpire).is_empty());
+    f.clock.advance(Duration::from_secs(91 * 24 * 3600));
+    for _ in 0..3 {
+        refused(f.authenticate(&plain), 401);
+    }
+    f.gate.sweep(f.clock.now());
+    f.gate.sweep(f.clock.now());
+    let events = f.events(AuditAction::TokenExpire);
+    assert_eq!(events.len(), 1, "once");
+    assert_eq!(events[0].subject, id.as_str());
+    assert_eq!(f.refusals().len(), 1, "its minute is not over");
+    f.clock.advance(Duration::from_secs(60));
+    f.gate.sweep(f.clock.now());
+    f.gate.sweep(f.clock.now());
+    assert_eq!(f.refusals()[1..], [format!("anonymous {id} {id} expired - 2")]);
+}
+
+#[test]
+fn a_sweep_takes_as_many_transactions_as_it_needs() {
+    let f = fixture();
+    for _ in 0..501 {
+        f.token("bob", "vso.code");
+    }
+    f.clock.advance(Duration::from_secs(91 * 24 * 3600));
+    f.gate.sweep(f.clock.now());
+    assert_eq!(f.events(AuditAction::TokenExpire).len(), 501);
+}
+
+#[test]
+fn a_sweep_removes_what_is_older_than_the_policy_says_and_tells_so_once_a_day() {
+    let f = fixture();
+    let day = |number: i64, second: i64| {
+        Timestamp::from_second(20_000 * 86_400 + number * 86_400 + second).unwrap()
+    };
+    let fetch = |at| NewAuditEvent {
+        at,
+        actor: CLI,
+        action: AuditAction::GitFetch,
+        subject: at.to_string(),
+        details: json!({}),
+    };
+    let times = [day(0, 0), day(0, 86_399), day(1, 0), day(1, 1), day(9, 0)];
+    f.elsewhere.record_batch(&[], &times.map(fetch)).unwrap();
+    let left = || {
+        let fetches = f.events(AuditAction::GitFetch);
+        fetches.into_iter().map(|event| event.at).collect::<Vec<_>>()
+    };
+    f.gate.sweep(day(1000, 0));
+    assert_eq!(left(), times, "kept for ever, unless somebody says otherwise");
+    let set = |value: &str| {
+        let setting = policy::Setting::parse(policy::Name::AuditRetention, value).unwrap();
+        policy::set(&f.elsewhere, &CLI, None, &setting).unwrap();
+    };
+    set("7");
+    f.gate.sweep(day(7, 86_399));
+    assert_eq!(left(), times);
+    f.gate.sweep(day(8, 0));
+    assert_eq!(left(), times[2..], "a day is kept to its end");
+    f.gate.sweep(day(8, 3600));
+    f.gate.sweep(day(8, 86_399));
+    let told = |f: &Fixture| {
+        let events = f.events(AuditAction::AuditPrune);
+        events.into_iter().map(|event| event.details).collect::<Vec<_>>()
+    };
+    let expected = json!({ "events": 2, "before": day(1, 0).to_string() });
+    assert_eq!(told(&f), [expected]);
+    f.gate.sweep(day(9, 0));
+    assert_eq!((left(), told(&f).len()), (times[4..].to_vec(), 2));
+    set("off");
+    f.gate.sweep(day(1000, 0));
+    assert_eq!(left(), times[4..]);
+}
+
+#[test]
+fn a_long_trail_is_removed_in_many_small_transactions() {
+    let f = fixture();
+    let old = NewAuditEvent {
+        at: Timestamp::from_second(1).unwrap(),
+        actor: CLI,
+        action: AuditAction::GitFetch,
+        subject: "C/P/R".to_owned(),
+        details: json!({}),
+    };
+    f.elsewhere.record_batch(&[], &vec![old; 1001]).unwrap();
+    let setting = policy::Setting::parse(policy::Name::AuditRetention, "1").unwrap();
+    policy::set(&f.elsewhere, &CLI, None, &setting).unwrap();
+    f.gate.sweep(f.clock.now());
+    assert!(f.events(AuditAction::GitFetch).is_empty());
+    assert_eq!(f.events(AuditAction::AuditPrune)[0].details["events"], 1001);
 }

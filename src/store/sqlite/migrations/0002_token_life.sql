@@ -5,6 +5,10 @@ ALTER TABLE tokens ADD COLUMN rotated_at INTEGER;
 ALTER TABLE tokens ADD COLUMN last_used_with TEXT;
 ALTER TABLE tokens ADD COLUMN last_used_for TEXT;
 
+-- The end of a token that the trail tells of, so that it tells of it once. A token can get another end.
+ALTER TABLE tokens ADD COLUMN end_noted INTEGER;
+CREATE INDEX tokens_ending ON tokens (expires_at) WHERE revoked_at IS NULL AND end_noted IS NOT expires_at;
+
 -- A repository that gets another name is looked for in these.
 CREATE INDEX tokens_limited ON tokens (id) WHERE limits IS NOT NULL;
 
