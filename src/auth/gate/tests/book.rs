@@ -3,7 +3,7 @@
 use super::*;
 use crate::auth::policy::{self, Setting};
 use crate::auth::rule;
-use crate::store::{AuditFilter, TokenUse};
+use crate::store::{AuditAction, AuditFilter, TokenUse};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -218,7 +218,10 @@ fn a_token_that_was_not_used_for_too_long_is_revoked_when_it_is() {
     assert_eq!(f.token_of(&id).revoked_because, Some(RevokeReason::Unused));
     let event = f
         .elsewhere
-        .audit_events(&AuditFilter::latest(1))
+        .audit_events(&AuditFilter {
+            actions: vec![AuditAction::TokenRevoke],
+            ..AuditFilter::latest(1)
+        })
         .unwrap()
         .remove(0);
     let expected = Requester {
