@@ -114,7 +114,8 @@ impl HttpError {
 
     /// 401: no usable token. git asks for a credential and forgets the one it sent.
     ///
-    /// `was_sent` tells a token that is not usable from none at all (RFC 6750, section 3.1).
+    /// `was_sent` tells a token that is not usable from none at all (RFC 6750, section 3.1). Basic comes last: JGit
+    /// 4.11, which Debian 12 has, sees no challenge but the last one.
     pub fn unauthorized(public: impl Into<Cow<'static, str>>, was_sent: bool) -> Self {
         let bearer = if was_sent {
             HeaderValue::from_static("Bearer realm=\"patgate\", error=\"invalid_token\"")
@@ -122,8 +123,8 @@ impl HttpError {
             HeaderValue::from_static("Bearer realm=\"patgate\"")
         };
         HttpError::new(StatusCode::UNAUTHORIZED, public)
-            .header(WWW_AUTHENTICATE, BASIC)
             .header(WWW_AUTHENTICATE, bearer)
+            .header(WWW_AUTHENTICATE, BASIC)
     }
 
     /// 403: a live token that may not do this. git keeps its credential.
@@ -460,15 +461,15 @@ mod tests {
         assert_eq!(
             challenges(&none),
             [
-                "Basic realm=\"patgate\", charset=\"UTF-8\"",
-                "Bearer realm=\"patgate\""
+                "Bearer realm=\"patgate\"",
+                "Basic realm=\"patgate\", charset=\"UTF-8\""
             ]
         );
         assert_eq!(
             challenges(&bad),
             [
-                "Basic realm=\"patgate\", charset=\"UTF-8\"",
-                "Bearer realm=\"patgate\", error=\"invalid_token\""
+                "Bearer realm=\"patgate\", error=\"invalid_token\"",
+                "Basic realm=\"patgate\", charset=\"UTF-8\""
             ]
         );
     }

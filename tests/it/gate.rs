@@ -206,9 +206,9 @@ fn without_a_credential_every_path_answers_the_same_challenge() {
         reply.is_refusal(401);
         let challenges = reply.all("www-authenticate");
         assert_eq!(
-            challenges.first(),
+            challenges.last(),
             Some(&"Basic realm=\"patgate\", charset=\"UTF-8\""),
-            "{path}"
+            "{path}: some clients look at the last one only"
         );
         assert!(
             challenges.iter().any(|value| value.starts_with("Bearer")),
@@ -244,8 +244,9 @@ fn a_head_request_is_challenged_as_well() {
     reply.is(401);
     assert!(
         reply
-            .header("www-authenticate")
-            .is_some_and(|value| value.starts_with("Basic "))
+            .all("www-authenticate")
+            .iter()
+            .any(|value| value.starts_with("Basic "))
     );
     assert!(reply.body.is_empty());
 }
