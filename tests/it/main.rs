@@ -9,6 +9,7 @@
 
 mod against_git;
 mod alternate;
+mod clients;
 mod crash;
 mod cut;
 mod gate;

@@ -1,4 +1,4 @@
-//! What the tests share: the real server and command line, real gits, repositories, raw HTTP, and stock
+//! What the tests share: the real server and command line, real gits and other clients, repositories, raw HTTP, and stock
 //! `git http-backend` to compare with.
 //!
 //! Nothing here reads the machine's own configuration: every process gets an environment made for it, an empty
@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod client;
 pub mod curl;
 pub mod git;
 pub mod helper;
@@ -18,6 +19,7 @@ pub mod valve;
 pub mod wire;
 
 pub use cli::{Patgate, Token};
+pub use client::Client;
 pub use curl::{Curl, Reply};
 pub use git::Git;
 pub use helper::Helper;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Seconds after which a process of a test counts as hung.
 const TIME_LIMIT_SECONDS: &str = "180";
@@ -162,8 +163,17 @@ impl fmt::Display for Run {
     }
 }
 
+/// Becomes true when it is dropped, so that threads which wait for it end when a test panics, too.
+pub struct Flag<'a>(pub &'a AtomicBool);
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A number that no other call in this process returns.
 pub fn unique() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
