@@ -17,6 +17,7 @@ mod harness;
 mod leak;
 mod matrix;
 mod operation;
+mod parallel;
 mod policy;
 mod push_rules;
 mod repositories;
