@@ -1,12 +1,37 @@
 //! UUIDs, by which clients of Azure DevOps name everything.
 //!
-//! A repository's id is kept, because it outlives its name. All others are worked out from what they stand for and from
-//! the installation's own id: version 8 of RFC 9562, so that nobody takes them for random ones.
+//! A repository's id is kept, because it outlives its name. All others are worked out from what they stand for: a token's
+//! from its public id, and back, and the others from the installation's own id, too. They are version 8 of RFC 9562, so
+//! that nobody takes them for random ones.
 
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid};
 
-use crate::store::AccountId;
+use crate::store::{AccountId, TokenId};
+
+/// An `authorizationId` without the token in it.
+const AUTHORIZATION: Uuid = Uuid::from_u128(0x0000_0000_0000_8000_8000_0000_0000_0000);
+
+/// The id by which clients of Azure DevOps name a token: the letters of its public id, four at either end.
+pub(super) fn authorization_id(token: &TokenId) -> Uuid {
+    let mut bytes = AUTHORIZATION.into_bytes();
+    let places = (0..4).chain(12..16);
+    for (place, byte) in places.zip(token.as_str().bytes()) {
+        if let Some(target) = bytes.get_mut(place) {
+            *target = byte;
+        }
+    }
+    Uuid::from_bytes(bytes)
+}
+
+/// The public id of the token that clients name by `id`; None for what [`authorization_id`] never makes. Whether there is
+/// such a token, only the store knows.
+pub(super) fn token_of_authorization(id: Uuid) -> Option<TokenId> {
+    let bytes = id.as_bytes();
+    let letters = [bytes.get(..4)?, bytes.get(12..)?].concat();
+    let token: TokenId = String::from_utf8(letters).ok()?.parse().ok()?;
+    (authorization_id(&token) == id).then_some(token)
+}
 
 /// The ids of one installation.
 #[derive(Debug, Clone, Copy)]
@@ -81,5 +106,25 @@ mod tests {
             assert!(!all[..at].contains(id));
         }
         assert_eq!(ids().project("C", "Ünit"), ids().project("c", "üNIT"));
+    }
+
+    #[test]
+    fn a_token_is_found_again_by_what_clients_call_it() {
+        let token: TokenId = "AbCd12zZ".parse().unwrap();
+        let id = authorization_id(&token);
+        assert_eq!(id.to_string(), "41624364-0000-8000-8000-000031327a5a");
+        assert_eq!(id.get_version_num(), 8);
+        assert_eq!(token_of_authorization(id), Some(token));
+        for other in [
+            Uuid::nil(),
+            Uuid::max(),
+            AUTHORIZATION,
+            Uuid::from_u128(id.as_u128() ^ (1 << 64)),
+            Uuid::from_u128(id.as_u128() ^ (1 << 40)),
+            Uuid::from_u128(id.as_u128() | 0x80),
+            ids().collection("a"),
+        ] {
+            assert_eq!(token_of_authorization(other), None, "{other}");
+        }
     }
 }
