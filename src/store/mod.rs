@@ -368,6 +368,23 @@ impl Store {
         }
     }
 
+    /// Returns tokens of one account in the order in which they were made: at most `count_max` of those that come after
+    /// the token `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenNotFound`] if `after` is no token of the account.
+    pub fn tokens_after(
+        &self,
+        account: AccountId,
+        after: Option<&TokenId>,
+        count_max: u32,
+    ) -> Result<Vec<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.tokens_after(account, after, count_max),
+        }
+    }
+
     /// Changes a token that is not revoked.
     ///
     /// # Errors
@@ -423,6 +440,22 @@ impl Store {
     pub fn revoke_token(&self, actor: &Actor, id: &TokenId, because: RevokeReason) -> Result<Token, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.revoke_token(actor, id, because),
+        }
+    }
+
+    /// Revokes tokens for good, all or none, and returns those that were not revoked before, in the order of `ids`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenNotFound`] for the first that there is not.
+    pub fn revoke_tokens(
+        &self,
+        actor: &Actor,
+        ids: &[TokenId],
+        because: RevokeReason,
+    ) -> Result<Vec<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.revoke_tokens(actor, ids, because),
         }
     }
 

@@ -212,6 +212,67 @@ fn all_tokens_of_an_account_are_revoked_with_an_event_each() {
 }
 
 #[test]
+fn tokens_are_revoked_together_or_not_at_all() {
+    let f = fixture();
+    let (bob, eve) = (f.account("bob"), f.account("eve"));
+    f.token(&bob, "AAAAAAAA");
+    f.token(&bob, "BBBBBBBB");
+    f.token(&eve, "CCCCCCCC");
+    let revoke = |ids: &[&str]| {
+        let ids: Vec<TokenId> = ids.iter().map(|id| token_id(id)).collect();
+        let revoked = f
+            .store
+            .revoke_tokens(&root(), &ids, RevokeReason::Administrator)?;
+        Ok::<_, Error>(
+            revoked
+                .into_iter()
+                .map(|token| token.id.to_string())
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert!(matches!(
+        revoke(&["AAAAAAAA", "ZZZZZZZZ"]),
+        Err(Error::TokenNotFound { id }) if id.as_str() == "ZZZZZZZZ"
+    ));
+    assert!(f.events("token.revoke").is_empty(), "the first of them, too");
+    assert_eq!(revoke(&["BBBBBBBB"]).unwrap(), ["BBBBBBBB"]);
+    assert_eq!(
+        revoke(&["CCCCCCCC", "BBBBBBBB", "AAAAAAAA", "CCCCCCCC"]).unwrap(),
+        ["CCCCCCCC", "AAAAAAAA"],
+        "one that is revoked, or named twice, is passed over"
+    );
+    assert_eq!(f.events("token.revoke").len(), 3);
+    assert!(revoke(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn tokens_of_an_account_are_paged_in_the_order_in_which_they_were_made() {
+    let f = fixture();
+    let (bob, eve) = (f.account("bob"), f.account("eve"));
+    for id in ["DDDDDDDD", "AAAAAAAA", "CCCCCCCC"] {
+        f.token(&bob, id);
+        f.token(&eve, &id.to_lowercase());
+    }
+    let page = |after: Option<&str>, count_max| {
+        let after = after.map(token_id);
+        let found = f.store.tokens_after(bob.id, after.as_ref(), count_max)?;
+        Ok::<_, Error>(
+            found
+                .into_iter()
+                .map(|token| token.id.to_string())
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(page(None, 2).unwrap(), ["DDDDDDDD", "AAAAAAAA"]);
+    assert_eq!(page(Some("AAAAAAAA"), 2).unwrap(), ["CCCCCCCC"]);
+    assert!(page(Some("CCCCCCCC"), 2).unwrap().is_empty());
+    assert!(page(None, 0).unwrap().is_empty());
+    for other in ["aaaaaaaa", "ZZZZZZZZ"] {
+        assert!(matches!(page(Some(other), 2), Err(Error::TokenNotFound { .. })));
+    }
+}
+
+#[test]
 fn reasons_are_read_as_they_are_written() {
     for reason in RevokeReason::ALL {
         assert_eq!(reason.as_str().parse(), Ok(reason));

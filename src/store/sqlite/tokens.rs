@@ -1,7 +1,7 @@
 //! Tokens, found by their digest.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde_json::{Map, Value, json};
 
 use super::{Sqlite, accounts, audit, now, time};
@@ -171,6 +171,34 @@ impl Sqlite {
         })
     }
 
+    pub(in crate::store) fn tokens_after(
+        &self,
+        account: AccountId,
+        after: Option<&TokenId>,
+        count_max: u32,
+    ) -> Result<Vec<Token>, Error> {
+        self.read(|connection| {
+            let after = match after {
+                None => i64::MIN,
+                Some(id) => connection
+                    .prepare_cached("SELECT rowid FROM tokens WHERE id = ?1 AND account_id = ?2")?
+                    .query_row(params![id.as_str(), account.0], |row| row.get(0))
+                    .optional()?
+                    .ok_or_else(|| Error::TokenNotFound { id: id.clone() })?,
+            };
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM {TABLES} WHERE tokens.account_id = ?1 AND tokens.rowid > ?2 \
+                 ORDER BY tokens.rowid LIMIT ?3"
+            ))?;
+            let mut rows = statement.query(params![account.0, after, count_max])?;
+            let mut tokens = Vec::new();
+            while let Some(row) = rows.next()? {
+                tokens.push(from_row(row)?);
+            }
+            Ok(tokens)
+        })
+    }
+
     pub(in crate::store) fn update_token(
         &self,
         actor: &Actor,
@@ -255,6 +283,24 @@ impl Sqlite {
         self.write(|transaction| {
             let token = require_unrevoked(transaction, id)?;
             revoke(transaction, actor, &token, because)
+        })
+    }
+
+    pub(in crate::store) fn revoke_tokens(
+        &self,
+        actor: &Actor,
+        ids: &[TokenId],
+        because: RevokeReason,
+    ) -> Result<Vec<Token>, Error> {
+        self.write(|transaction| {
+            let mut revoked = Vec::new();
+            for id in ids {
+                let token = find(transaction, id)?.ok_or_else(|| Error::TokenNotFound { id: id.clone() })?;
+                if token.revoked_at.is_none() {
+                    revoked.push(revoke(transaction, actor, &token, because)?);
+                }
+            }
+            Ok(revoked)
         })
     }
 
