@@ -155,7 +155,7 @@ static CLOSURES: LazyLock<Vec<u128>> = LazyLock::new(|| (0..ALL.len()).map(closu
 static OPENERS: LazyLock<Vec<u128>> = LazyLock::new(|| {
     let openers = |operation: &Operation| match operation.need() {
         Need::OneOf(names) => names.iter().filter_map(|name| position(name)).map(bit).sum(),
-        Need::LiveToken | Need::SignIn => 0,
+        Need::LiveToken | Need::SignIn | Need::Nothing => 0,
     };
     Operation::ALL.iter().map(openers).collect()
 });
@@ -217,6 +217,8 @@ pub enum Operation {
     AdministerTokens,
     /// Reading the audit log of the server.
     ReadAuditLog,
+    /// Handing in tokens that somebody found: `tokens/leaked`.
+    ReportLeaks,
 }
 
 /// What an operation needs of a token.
@@ -228,11 +230,13 @@ pub enum Need {
     LiveToken,
     /// What no token opens: signing in with the account's name and password.
     SignIn,
+    /// No credential at all.
+    Nothing,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Operation; 12] = [
+    pub const ALL: [Operation; 13] = [
         Operation::Fetch,
         Operation::Push,
         Operation::Manage,
@@ -245,12 +249,13 @@ impl Operation {
         Operation::ManageTokens,
         Operation::AdministerTokens,
         Operation::ReadAuditLog,
+        Operation::ReportLeaks,
     ];
 
     /// The one table of what each operation is called, what it is for a person, and what it needs.
     #[rustfmt::skip]
     const fn row(self) -> (&'static str, &'static str, Need) {
-        use Need::{LiveToken, OneOf, SignIn};
+        use Need::{LiveToken, Nothing, OneOf, SignIn};
 
         match self {
             Operation::Fetch => ("fetch", "Clone and fetch with git.", OneOf(&["vso.code"])),
@@ -265,6 +270,7 @@ impl Operation {
             Operation::ManageTokens => ("manage-tokens", "Make and change tokens: tokens/pats (REST).", SignIn),
             Operation::AdministerTokens => ("administer-tokens", "List and revoke the tokens of others: tokenadmin (REST); for administrators.", OneOf(&["vso.tokenadministration"])),
             Operation::ReadAuditLog => ("read-audit-log", "Read the audit log (REST); for administrators.", OneOf(&["vso.auditlog"])),
+            Operation::ReportLeaks => ("report-leaks", "Hand in tokens that somebody found: tokens/leaked (REST).", Nothing),
         }
     }
 
@@ -287,7 +293,7 @@ impl Operation {
     pub const fn scope(self) -> Option<&'static str> {
         match self.need() {
             Need::OneOf([first, ..]) => Some(first),
-            Need::OneOf([]) | Need::LiveToken | Need::SignIn => None,
+            Need::OneOf([]) | Need::LiveToken | Need::SignIn | Need::Nothing => None,
         }
     }
 
@@ -349,7 +355,7 @@ impl Scopes {
     /// Tells whether the set has what `operation` needs.
     pub fn allows(&self, operation: Operation) -> bool {
         match operation.need() {
-            Need::LiveToken => true,
+            Need::LiveToken | Need::Nothing => true,
             Need::SignIn => false,
             Need::OneOf(_) => {
                 let openers = OPENERS.get(operation as usize).copied().unwrap_or(0);
@@ -468,12 +474,12 @@ mod tests {
     fn every_scope_opens_what_it_is_for_and_nothing_else() {
         use Operation::{
             AdministerTokens, Discover, Fetch, Manage, ManageTokens, Push, ReadAuditLog, ReadProfile,
-            ReadProjects, ReadRepositories, UpdateRefs, UseOwnToken,
+            ReadProjects, ReadRepositories, ReportLeaks, UpdateRefs, UseOwnToken,
         };
 
         for scope in ALL {
             let set = scopes(scope.name);
-            let mut expected = vec![Discover, UseOwnToken];
+            let mut expected = vec![Discover, UseOwnToken, ReportLeaks];
             if set.includes("vso.profile") {
                 expected.push(ReadProfile);
             }

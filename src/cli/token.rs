@@ -530,6 +530,7 @@ fn scopes(as_json: bool, console: &mut Console) -> Result<(), CliError> {
                 Need::OneOf(names) => (names, "scope"),
                 Need::LiveToken => (&[][..], "live token"),
                 Need::SignIn => (&[][..], "sign-in"),
+                Need::Nothing => (&[][..], "nothing"),
             };
             json!({
                 "operation": operation.name(),
@@ -560,6 +561,7 @@ fn scopes(as_json: bool, console: &mut Console) -> Result<(), CliError> {
             Need::OneOf(names) => names.join(" "),
             Need::LiveToken => "any live token".to_owned(),
             Need::SignIn => "no token: a sign-in".to_owned(),
+            Need::Nothing => "nothing".to_owned(),
         };
         operations.row([
             operation.name().to_owned(),

@@ -24,6 +24,7 @@ mod repositories;
 mod requests;
 mod rest_discovery;
 mod rest_input;
+mod rest_leaked;
 mod rest_rates;
 mod rest_refs;
 mod rest_repositories;

@@ -162,6 +162,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Endpoint> {
         super::projects::ENDPOINTS,
         super::repositories::ENDPOINTS,
         super::refs::ENDPOINTS,
+        super::leaked::ENDPOINTS,
         super::openapi::ENDPOINTS,
     ]
     .into_iter()

@@ -21,6 +21,7 @@ mod call;
 mod discovery;
 mod endpoint;
 mod ids;
+mod leaked;
 mod lent;
 mod openapi;
 mod places;
@@ -43,6 +44,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 
 use self::call::{Call, Caller, Context};
@@ -60,6 +62,7 @@ use super::permits::Permits;
 use super::request_body::{self, Encoding};
 use super::router::ApiScope;
 use super::{forwarded, git, headers};
+use crate::auth::leak;
 use crate::auth::scope::Operation;
 use crate::names;
 
@@ -81,6 +84,7 @@ pub(super) struct Api {
 pub(super) struct Shared {
     /// What stands behind the interface.
     pub(super) services: Services,
+    leaks: leak::Guard,
     ids: OnceLock<Ids>,
     calls: Permits,
     rates: Rates,
@@ -100,10 +104,13 @@ impl Shared {
 impl Api {
     /// Mounts the interface before `services`.
     pub(super) fn new(services: Services) -> Api {
+        let gate = &services.gate;
+        let leaks = leak::Guard::new(gate.store().clone(), Box::new(gate.clone()));
         Api {
             router: router(),
             shared: Arc::new(Shared {
                 services,
+                leaks,
                 ids: OnceLock::new(),
                 calls: Permits::new(CALLS_AT_ONCE, CALLS_QUEUED_MAX),
                 rates: Rates::new(),
@@ -295,28 +302,42 @@ async fn serve(
         .await?;
     // Whoever stops the server waits for what runs; a change is never cut.
     let running = context.engines.enter_uncut();
+    let (answer, answered) = oneshot::channel();
+    let call = move |context| {
+        let body = match sent {
+            Some((sent, encoding)) => request_body::decode(sent, encoding, body::BYTES_MAX)?,
+            None => Bytes::new(),
+        };
+        let call = Call {
+            endpoint,
+            context,
+            base,
+            caller,
+            values,
+            body,
+        };
+        (endpoint.run)(&call)
+    };
     let task = tokio::task::spawn_blocking({
         let context = Arc::clone(context);
         move || {
             let _held = (permit, running);
-            let body = match sent {
-                Some((sent, encoding)) => request_body::decode(sent, encoding, body::BYTES_MAX)?,
-                None => Bytes::new(),
-            };
-            let call = Call {
-                endpoint,
-                context,
-                base,
-                caller,
-                values,
-                body,
-            };
-            (endpoint.run)(&call)
+            let mut reply = call(context);
+            let then = reply.as_mut().ok().and_then(|reply| reply.then.take());
+            // Nobody may be there any more to hear it; what follows is done all the same.
+            let _ = answer.send(reply);
+            if let Some(then) = then {
+                then.run();
+            }
         }
     });
-    let reply = task
-        .await
-        .unwrap_or_else(|error| Err(HttpError::internal(format_args!("{}: {error}", endpoint.id))))?;
+    let reply = match answered.await {
+        Ok(reply) => reply?,
+        Err(_) => {
+            let cause = task.await.err().map(|error| error.to_string());
+            return Err(HttpError::internal(format_args!("{}: {cause:?}", endpoint.id)));
+        }
+    };
     Ok(respond(
         reply,
         &format!("application/json; charset=utf-8; api-version={version}"),

@@ -301,7 +301,7 @@ fn operation(
 /// What the gate asks for, in a sentence.
 fn needs(endpoint: &Endpoint) -> String {
     match (endpoint.proof, endpoint.operation.need()) {
-        (Proof::Nothing, _) => "Needs no credential.".to_owned(),
+        (Proof::Nothing, _) | (_, Need::Nothing) => "Needs no credential.".to_owned(),
         (_, Need::OneOf(scopes)) => format!("Needs a token with one of the scopes {}.", scopes.join(", ")),
         (_, Need::LiveToken) => "Needs any live token.".to_owned(),
         (_, Need::SignIn) => "Needs the account's name and password; no token will do.".to_owned(),

@@ -1,5 +1,7 @@
 //! What a handler answers with.
 
+use std::fmt;
+
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
@@ -17,6 +19,24 @@ pub(super) struct Reply {
     /// JSON; None for no body at all.
     pub body: Option<Vec<u8>>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is left to do when the answer is on its way.
+    pub then: Option<Then>,
+}
+
+/// Work whose time must not show in the answer. It runs where the handler ran, and in its place among those that run.
+pub(super) struct Then(Box<dyn FnOnce() + Send>);
+
+impl Then {
+    /// Does it.
+    pub fn run(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Then {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Then(…)")
+    }
 }
 
 impl Reply {
@@ -29,7 +49,7 @@ impl Reply {
         Ok(Reply {
             status,
             body: Some(serde_json::to_vec(value).map_err(HttpError::internal)?),
-            headers: Vec::new(),
+            ..Reply::empty(status)
         })
     }
 
@@ -44,11 +64,24 @@ impl Reply {
 
     /// Answers 204.
     pub fn nothing() -> Reply {
+        Reply::empty(StatusCode::NO_CONTENT)
+    }
+
+    /// Answers `status` without a body.
+    pub fn empty(status: StatusCode) -> Reply {
         Reply {
-            status: StatusCode::NO_CONTENT,
+            status,
             body: None,
             headers: Vec::new(),
+            then: None,
         }
+    }
+
+    /// Leaves `work` for when the answer is on its way.
+    #[must_use]
+    pub fn then(mut self, work: impl FnOnce() + Send + 'static) -> Reply {
+        self.then = Some(Then(Box::new(work)));
+        self
     }
 
     /// Adds a header. What no header can hold, because it is not visible ASCII, is left out.
