@@ -28,6 +28,7 @@ mod rest_leaked;
 mod rest_rates;
 mod rest_refs;
 mod rest_repositories;
+mod rest_token_admin;
 mod scenarios;
 mod story;
 mod token_life;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
@@ -212,6 +213,14 @@ impl Call {
     /// A parameter that is a number of things.
     pub fn count(&self, param: &Param) -> Option<usize> {
         usize::try_from(self.integer(param)?).ok()
+    }
+
+    /// A parameter that is a moment.
+    pub fn moment(&self, param: &Param) -> Option<Timestamp> {
+        match self.value(param)? {
+            Value::Moment(moment) => Some(*moment),
+            _ => None,
+        }
     }
 
     /// Whether a parameter is there and true.

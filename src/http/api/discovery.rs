@@ -12,6 +12,7 @@ use super::endpoint::{ABOVE_PROJECTS, ANYWHERE, Answer, Endpoint, Kind, Param, P
 use super::projects::PROJECTS;
 use super::reply::{List, Reply};
 use super::repositories::GIT;
+use super::token_admin::TOKEN_ADMIN;
 use super::version::{NEWEST, RELEASED, Versions};
 use crate::auth::scope::Operation;
 use crate::http::error::HttpError;
@@ -170,6 +171,27 @@ const LOCATIONS: &[Location] = &[
         resource: "Profiles",
         template: "_apis/{area}/{resource}/{id}",
         versions: PROFILE,
+    },
+    Location {
+        id: "af68438b-ed04-4407-9eb6-f1dbae3f922e",
+        area: "TokenAdmin",
+        resource: "PersonalAccessTokens",
+        template: "_apis/{area}/{resource}/{subjectDescriptor}",
+        versions: TOKEN_ADMIN,
+    },
+    Location {
+        id: "a9c08b2c-5466-4e22-8626-1ff304ffdf0f",
+        area: "TokenAdmin",
+        resource: "Revocations",
+        template: "_apis/{area}/{resource}",
+        versions: TOKEN_ADMIN,
+    },
+    Location {
+        id: "ee4afb16-e7ab-4ed8-9d4b-4ef3e78f97e4",
+        area: "TokenAdmin",
+        resource: "RevocationRules",
+        template: "_apis/{area}/{resource}",
+        versions: TOKEN_ADMIN,
     },
 ];
 
@@ -397,7 +419,7 @@ fn connection_data(call: &Call) -> Result<Reply, HttpError> {
 }
 
 /// What the subject descriptor of an account begins with; its id follows.
-const DESCRIPTOR_PREFIX: &str = "pg.";
+pub(super) const DESCRIPTOR_PREFIX: &str = "pg.";
 
 /// A person's profile.
 #[derive(Debug, Serialize, JsonSchema)]

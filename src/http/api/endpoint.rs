@@ -5,6 +5,7 @@
 
 use axum::routing::MethodFilter;
 use hyper::Method;
+use jiff::Timestamp;
 use schemars::{Schema, SchemaGenerator};
 
 use super::call::Call;
@@ -105,6 +106,8 @@ pub(super) enum Kind {
     Boolean,
     /// One of these words, in any case of letters.
     Word(&'static [&'static str]),
+    /// A moment as RFC 3339 writes it.
+    Moment,
 }
 
 /// A parameter that was given.
@@ -114,6 +117,7 @@ pub(super) enum Value {
     Integer(i64),
     Boolean(bool),
     Word(&'static str),
+    Moment(Timestamp),
 }
 
 /// One answer that is no error.
@@ -163,6 +167,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Endpoint> {
         super::repositories::ENDPOINTS,
         super::refs::ENDPOINTS,
         super::leaked::ENDPOINTS,
+        super::token_admin::ENDPOINTS,
         super::openapi::ENDPOINTS,
     ]
     .into_iter()

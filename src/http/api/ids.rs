@@ -65,6 +65,11 @@ impl Ids {
         self.derive("project", &format!("{collection}/{name}").to_lowercase())
     }
 
+    /// The id of an event of the audit trail.
+    pub fn event(&self, id: i64) -> Uuid {
+        self.derive("audit event", &id.to_string())
+    }
+
     fn derive(&self, kind: &str, key: &str) -> Uuid {
         Builder::from_custom_bytes(self.digest(kind, key)).into_uuid()
     }

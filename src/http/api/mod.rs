@@ -23,6 +23,7 @@ mod endpoint;
 mod ids;
 mod leaked;
 mod lent;
+mod moment;
 mod openapi;
 mod places;
 mod projects;
@@ -31,6 +32,7 @@ mod rates;
 mod refs;
 mod reply;
 mod repositories;
+mod token_admin;
 mod version;
 
 use std::collections::BTreeMap;

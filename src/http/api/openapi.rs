@@ -314,6 +314,7 @@ fn parameter(param: &Param) -> Value {
         Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
+        Kind::Moment => json!({ "type": "string", "format": "date-time" }),
     };
     json!({
         "name": param.name,

@@ -4,6 +4,7 @@
 //! endpoint knows are passed over, as Azure DevOps does: clients send some.
 
 use super::endpoint::{Kind, Param, Value};
+use super::moment;
 use crate::http::error::HttpError;
 use crate::http::router;
 use crate::names::Quoted;
@@ -102,6 +103,10 @@ fn read(param: &Param, text: &str) -> Result<Value, HttpError> {
             word.map(|word| Value::Word(word))
                 .ok_or_else(|| wrong(&format!("one of {}", words.join(", "))))
         }
+        // A plus that nobody encoded is a space by now, and nowhere else is there one.
+        Kind::Moment => moment::parse(&text.replace(' ', "+"))
+            .map(Value::Moment)
+            .ok_or_else(|| wrong("a moment like 2027-01-31T18:00:00Z")),
     }
 }
 
@@ -113,6 +118,7 @@ mod tests {
     const FILTER: Param = Param::new("filter", Kind::Text(8), "");
     const PEEL: Param = Param::new("peelTags", Kind::Boolean, "");
     const STATE: Param = Param::new("state", Kind::Word(&["all", "wellFormed"]), "");
+    const START: Param = Param::new("startTime", Kind::Moment, "");
 
     fn read_one(query: &str, param: &'static Param) -> Result<Option<Value>, String> {
         let told = |error: HttpError| {
@@ -135,6 +141,12 @@ mod tests {
             read_one("state=WELLFORMED", &STATE),
             Ok(Some(Value::Word("wellFormed")))
         );
+        let moment = Ok(Some(Value::Moment("2027-01-31T16:00:00.5Z".parse().unwrap())));
+        assert_eq!(
+            read_one("starttime=2027-01-31T18:00:00.5%2B02:00", &START),
+            moment
+        );
+        assert_eq!(read_one("starttime=2027-01-31T18:00:00.5+02:00", &START), moment);
         assert_eq!(read_one("&&", &TOP), Ok(None));
     }
 
@@ -150,6 +162,8 @@ mod tests {
             ("filter=123456789", &FILTER),
             ("peelTags=yes", &PEEL),
             ("state=new", &STATE),
+            ("startTime=yesterday", &START),
+            ("startTime=", &START),
         ] {
             let text = read_one(query, param).unwrap_err();
             assert!(text.contains(&format!("'{}'", param.name)), "{query}: {text}");
