@@ -22,6 +22,7 @@ mod policy;
 mod push_rules;
 mod repositories;
 mod requests;
+mod rest_audit;
 mod rest_discovery;
 mod rest_input;
 mod rest_leaked;

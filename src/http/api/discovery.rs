@@ -2,11 +2,14 @@
 //!
 //! The ids of resources are Azure DevOps's own; its clients have them compiled in and find a resource's URL by them.
 
+use std::collections::BTreeMap;
+
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::audit_log::AUDIT;
 use super::call::Call;
 use super::endpoint::{ABOVE_PROJECTS, ANYWHERE, Answer, Endpoint, Kind, Param, Proof, schema};
 use super::projects::PROJECTS;
@@ -26,6 +29,28 @@ const CONNECT_OPTIONS: Param = Param::new(
     Kind::Text(100),
     "What to include; all of it is, whatever is asked for.",
 );
+
+const DETAILS: Param = Param::new(
+    "details",
+    Kind::Boolean,
+    "Whether to give coreAttributes: the name, as an attribute.",
+);
+const WITH_ATTRIBUTES: Param = Param::new(
+    "withAttributes",
+    Kind::Boolean,
+    "Whether to give the attributes of a partition; there are none.",
+);
+const PARTITION: Param = Param::new(
+    "partition",
+    Kind::Text(100),
+    "The partition whose attributes to give.",
+);
+const CORE_ATTRIBUTES: Param = Param::new(
+    "coreAttributes",
+    Kind::Text(100),
+    "Which core attributes to give, with commas between; DisplayName is the only one.",
+);
+const FORCE_REFRESH: Param = Param::new("forceRefresh", Kind::Boolean, "Changes nothing.");
 
 /// This module's rows.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -109,7 +134,13 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         proof: Proof::Token,
         operation: Operation::ReadProfile,
         versions: PROFILE,
-        params: &[],
+        params: &[
+            &DETAILS,
+            &WITH_ATTRIBUTES,
+            &PARTITION,
+            &CORE_ATTRIBUTES,
+            &FORCE_REFRESH,
+        ],
         body: None,
         answers: &[Answer::with(200, schema::<Profile>, "The profile.")],
         summary: "Read the profile of the caller: 'me', or the caller's own id.",
@@ -192,6 +223,20 @@ const LOCATIONS: &[Location] = &[
         resource: "RevocationRules",
         template: "_apis/{area}/{resource}",
         versions: TOKEN_ADMIN,
+    },
+    Location {
+        id: "4e5fa14f-7097-4b73-9c85-00abc7353c61",
+        area: "Audit",
+        resource: "AuditLog",
+        template: "_apis/{area}/{resource}",
+        versions: AUDIT,
+    },
+    Location {
+        id: "6fa30b9a-9558-4e3b-a95f-a12572caa6e6",
+        area: "Audit",
+        resource: "Actions",
+        template: "_apis/{area}/{resource}",
+        versions: AUDIT,
     },
 ];
 
@@ -432,13 +477,62 @@ struct Profile {
     display_name: String,
     /// The same as `id`.
     public_alias: Uuid,
+    /// `readOnly`: accounts are changed on the command line.
+    profile_state: &'static str,
     /// How often the profile was changed.
     core_revision: u32,
     /// The same.
     revision: u32,
     /// When it was last changed: when the account was made.
     time_stamp: jiff::Timestamp,
+    /// The core attributes by their names, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    core_attributes: Option<BTreeMap<&'static str, CoreProfileAttribute>>,
+    /// The attributes of a partition, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_container: Option<AttributesContainer>,
 }
+
+/// A core attribute of a profile.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+struct CoreProfileAttribute {
+    /// Which it is.
+    descriptor: AttributeDescriptor,
+    /// Its value.
+    value: String,
+    /// When it was last changed.
+    time_stamp: jiff::Timestamp,
+    /// How often it was changed.
+    revision: u32,
+}
+
+/// Which attribute it is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+struct AttributeDescriptor {
+    /// Its name.
+    attribute_name: &'static str,
+    /// Where it is kept: `Core`.
+    container_name: &'static str,
+}
+
+/// The attributes of a partition.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(deny_unknown_fields)]
+struct AttributesContainer {
+    /// The name of the partition.
+    container_name: String,
+    /// None.
+    attributes: BTreeMap<String, String>,
+    /// 0.
+    revision: u32,
+}
+
+const DISPLAY_NAME: &str = "DisplayName";
 
 fn profile(call: &Call) -> Result<Reply, HttpError> {
     let account = own_account(call)?;
@@ -449,13 +543,39 @@ fn profile(call: &Call) -> Result<Reply, HttpError> {
             "There is no such profile, or it is not yours. Ask for 'me'.",
         ));
     }
+    let is_named = |names: &str| {
+        names
+            .split(',')
+            .any(|name| name.trim().eq_ignore_ascii_case(DISPLAY_NAME))
+    };
+    let has_name = call.text(&CORE_ATTRIBUTES).map_or(call.flag(&DETAILS), is_named);
+    let core_attributes = has_name.then(|| {
+        let attribute = CoreProfileAttribute {
+            descriptor: AttributeDescriptor {
+                attribute_name: DISPLAY_NAME,
+                container_name: "Core",
+            },
+            value: account.name.clone(),
+            time_stamp: account.created_at,
+            revision: 0,
+        };
+        BTreeMap::from([(DISPLAY_NAME, attribute)])
+    });
+    let partition = call.text(&PARTITION).filter(|_| call.flag(&WITH_ATTRIBUTES));
     Reply::ok(&Profile {
         id,
         display_name: account.name,
         public_alias: id,
+        profile_state: "readOnly",
         core_revision: 0,
         revision: 0,
         time_stamp: account.created_at,
+        core_attributes,
+        application_container: partition.map(|partition| AttributesContainer {
+            container_name: partition.to_owned(),
+            attributes: BTreeMap::new(),
+            revision: 0,
+        }),
     })
 }
 

@@ -168,6 +168,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Endpoint> {
         super::refs::ENDPOINTS,
         super::leaked::ENDPOINTS,
         super::token_admin::ENDPOINTS,
+        super::audit_log::ENDPOINTS,
         super::openapi::ENDPOINTS,
     ]
     .into_iter()

@@ -16,6 +16,7 @@
 //! Routing ignores the case of letters: the router sees the path in lower case, and handlers take their arguments from
 //! the path as it was sent.
 
+mod audit_log;
 mod body;
 mod call;
 mod discovery;
