@@ -91,12 +91,13 @@ fn common(endpoint: &Endpoint) -> Vec<(StatusCode, &'static str)> {
             "The repository uses something that this server does not know.",
         ));
     }
-    if endpoint.proof != Proof::Nothing {
-        all.push((
-            StatusCode::UNAUTHORIZED,
-            "There is no credential, or it is no live token.",
-        ));
-    }
+    all.push((
+        StatusCode::UNAUTHORIZED,
+        match endpoint.proof {
+            Proof::Nothing => "The URL names what cannot be, which only the holder of a live token is told.",
+            Proof::Token => "There is no credential, or it is no live token.",
+        },
+    ));
     if endpoint.body.is_some() {
         all.extend([
             (StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
@@ -110,6 +111,9 @@ fn common(endpoint: &Endpoint) -> Vec<(StatusCode, &'static str)> {
     }
     all
 }
+
+/// What the document says of a parameter that has slashes in it.
+const REST_OF_PATH: &str = "All that follows in the path, with its slashes as they are.";
 
 /// Makes the document.
 fn document() -> Value {
@@ -126,12 +130,10 @@ fn document() -> Value {
     for endpoint in endpoint::all() {
         for level in endpoint.levels {
             let operation = operation(endpoint, *level, &mut sent, &mut answered);
+            // A template knows no parameter that goes over several components.
+            let template = endpoint.path.trim_end_matches('/').replace("{*", "{");
             let path = paths
-                .entry(format!(
-                    "{}{}",
-                    prefix(*level),
-                    endpoint.path.trim_end_matches('/')
-                ))
+                .entry(format!("{}{template}", prefix(*level)))
                 .or_insert_with(|| json!({}));
             if let Some(path) = path.as_object_mut() {
                 path.insert(endpoint.method.as_str().to_lowercase(), operation);
@@ -237,12 +239,17 @@ fn operation(
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     {
-        parameters.push(json!({
+        let mut parameter = json!({
             "name": name.trim_start_matches('*'),
             "in": "path",
             "required": true,
             "schema": { "type": "string", "minLength": 1 },
-        }));
+        });
+        if let (true, Some(object)) = (name.starts_with('*'), parameter.as_object_mut()) {
+            object.insert("description".to_owned(), REST_OF_PATH.into());
+            object.insert("x-rest-of-path".to_owned(), true.into());
+        }
+        parameters.push(parameter);
     }
     parameters.extend(endpoint.params.iter().map(|param| parameter(param)));
     parameters.push(version(endpoint));

@@ -231,9 +231,13 @@ fn find<'a>(document: &'a Value, method: &str, path: &str) -> Option<(&'a str, &
         _ => &asked[..],
     };
     let paths = document["paths"].as_object().expect("the document has paths");
-    let fits = |template: &str| {
+    let fits = |template: &str, operations: &Value| {
         let template = parts(template);
-        let is_open = template.last().is_some_and(|last| last.starts_with("{*"));
+        let is_open = operations[method.to_lowercase()]["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|parameter| parameter["x-rest-of-path"] == true);
         (template.len() == asked.len() || is_open && asked.len() > template.len())
             && template
                 .iter()
@@ -241,7 +245,10 @@ fn find<'a>(document: &'a Value, method: &str, path: &str) -> Option<(&'a str, &
                 .all(|(template, part)| template.starts_with('{') || template.eq_ignore_ascii_case(part))
     };
     // Of several that fit the one with the fewest parameters is meant.
-    let mut found: Vec<_> = paths.iter().filter(|(template, _)| fits(template)).collect();
+    let mut found: Vec<_> = paths
+        .iter()
+        .filter(|(template, operations)| fits(template, operations))
+        .collect();
     found.sort_by_key(|(template, _)| template.matches('{').count());
     found.iter().find_map(|(template, operations)| {
         let operation = operations.get(method.to_lowercase())?;
