@@ -93,9 +93,10 @@ fn common(endpoint: &Endpoint) -> Vec<(StatusCode, &'static str)> {
     }
     all.push((
         StatusCode::UNAUTHORIZED,
-        match endpoint.proof {
-            Proof::Nothing => "The URL names what cannot be, which only the holder of a live token is told.",
-            Proof::Token => "There is no credential, or it is no live token.",
+        if endpoint.proof == Proof::Nothing {
+            "The URL names what cannot be, which only the holder of a live token is told."
+        } else {
+            "There is no credential, or it is no live token."
         },
     ));
     if endpoint.body.is_some() {
