@@ -21,7 +21,9 @@ use super::version::Versions;
 use crate::auth::scope::Operation;
 use crate::http::error::HttpError;
 use crate::names::AccessPath;
-use crate::store::{Account, Actor, AuditAction, AuditEvent, AuditFilter, Requester, RevokeReason, TokenId};
+use crate::store::{
+    self, Account, Actor, AuditAction, AuditEvent, AuditFilter, Requester, RevokeReason, Store, TokenId,
+};
 
 pub(super) const AUDIT: Versions = Versions::Preview(1);
 
@@ -29,12 +31,17 @@ pub(super) const AUDIT: Versions = Versions::Preview(1);
 const PAGE_COUNT: usize = 200;
 const PAGE_COUNT_MAX: i64 = 1000;
 
+/// Bytes of details from which on a page is full, and events that are read at a time: a push of a thousand refs has some
+/// hundred thousand bytes.
+const PAGE_BYTES: usize = 4 << 20;
+const READ_COUNT: usize = 64;
+
 const START: Param = Param::new("startTime", Kind::Moment, "Only events from then on.");
 const END: Param = Param::new("endTime", Kind::Moment, "Only events before then.");
 const BATCH: Param = Param::new(
     "batchSize",
     Kind::Integer(1, PAGE_COUNT_MAX),
-    "How many events to list at most; 200 if nothing is said.",
+    "How many events to list at most; 200 if nothing is said. There can be fewer: 'hasMore' says whether more follow.",
 );
 const FROM: Param = Param::new(
     "continuationToken",
@@ -291,15 +298,14 @@ fn actions(call: &Call) -> Result<Reply, HttpError> {
 fn query(call: &Call) -> Result<Reply, HttpError> {
     let ids = call.ids()?;
     let after = call.text(&FROM).map(|text| read_token(ids, text)).transpose()?;
-    let count_max = call.count(&BATCH).unwrap_or(PAGE_COUNT);
-    let mut events = call.store().audit_events(&AuditFilter {
+    let filter = AuditFilter {
         since: call.moment(&START).map(whole_second_from),
         until: call.moment(&END).map(whole_second_from),
         before_id: after,
-        ..AuditFilter::latest(u32::try_from(count_max).unwrap_or(u32::MAX).saturating_add(1))
-    })?;
-    let has_more = events.len() > count_max;
-    events.truncate(count_max);
+        ..AuditFilter::latest(0)
+    };
+    let count_max = call.count(&BATCH).unwrap_or(PAGE_COUNT);
+    let (events, has_more) = gather(call.store(), filter, count_max)?;
     let accounts = Accounts::load(call)?;
     let entries: Vec<DecoratedAuditLogEntry> = events
         .into_iter()
@@ -312,6 +318,31 @@ fn query(call: &Call) -> Result<Reply, HttpError> {
         decorated_audit_log_entries: entries,
         has_more,
     })
+}
+
+/// Reads a page of events, and whether there are more: `count_max` of them, or fewer that are large.
+fn gather(
+    store: &Store,
+    mut filter: AuditFilter,
+    count_max: usize,
+) -> Result<(Vec<AuditEvent>, bool), store::Error> {
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    let mut has_more = true;
+    while has_more && page.len() < count_max && bytes < PAGE_BYTES {
+        let count = READ_COUNT.min(count_max - page.len());
+        filter.count_max = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
+        let mut events = store.audit_events(&filter)?;
+        has_more = events.len() > count;
+        events.truncate(count);
+        filter.before_id = events.last().map(|event| event.id).or(filter.before_id);
+        bytes += events
+            .iter()
+            .map(|event| event.details.to_string().len())
+            .sum::<usize>();
+        page.append(&mut events);
+    }
+    Ok((page, has_more))
 }
 
 /// Events are of whole seconds, and one of the second that a moment lies in was before it.
@@ -473,6 +504,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::store::DATABASE_FILE;
 
     fn ids() -> Ids {
         Ids::new(Uuid::from_u128(7))
@@ -550,6 +582,49 @@ mod tests {
         );
         assert_eq!(entry["details"], "moon.land crater");
         assert_eq!(entry["data"]["details"], "x");
+    }
+
+    #[test]
+    fn a_page_ends_early_where_events_are_large_and_nothing_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join(DATABASE_FILE)).unwrap();
+        for number in 0..2 * READ_COUNT {
+            let details = json!({ "text": "x".repeat(PAGE_BYTES / READ_COUNT), "number": number });
+            store
+                .record_event(&Actor::Server, AuditAction::GitPush, "C/P/R", &details)
+                .unwrap();
+        }
+        let mut numbers = Vec::new();
+        let mut sizes = Vec::new();
+        let mut filter = AuditFilter::latest(0);
+        loop {
+            let (page, has_more) = gather(&store, filter.clone(), READ_COUNT + 5).unwrap();
+            numbers.extend(page.iter().map(|event| event.details["number"].as_u64().unwrap()));
+            sizes.push(page.len());
+            filter.before_id = page.last().map(|event| event.id);
+            if !has_more {
+                break;
+            }
+        }
+        assert_eq!(sizes, [READ_COUNT, READ_COUNT]);
+        let all: Vec<u64> = (0..2 * READ_COUNT as u64).rev().collect();
+        assert_eq!(numbers, all);
+        let (page, has_more) = gather(&store, AuditFilter::latest(0), 3).unwrap();
+        assert_eq!((page.len(), has_more), (3, true));
+    }
+
+    #[test]
+    fn the_manual_says_of_every_action_what_it_is_called() {
+        let manual = include_str!("../../../docs/OPERATIONS.md");
+        for action in AuditAction::ALL {
+            let Row(name, area, category, _) = row(*action);
+            let line = format!(
+                "| `{}` | `{name}` | {area} | {} |",
+                action.as_str(),
+                category.display_name()
+            );
+            assert!(manual.contains(&line), "{line}");
+        }
     }
 
     #[test]
