@@ -265,8 +265,8 @@ impl<B: Backend> App<B> {
             Ok(Route::Repository { candidates, request }) => git::answer(exchange, candidates, request).await,
             Ok(Route::Api { scope, path }) => api::answer(exchange, scope, path).await,
             Ok(Route::Metrics) => Err(git::answer_nothing(exchange).await),
-            Err(error @ RouteError::Encoding) if router::is_api(exchange.parts.uri.path()) => {
-                Err(git::answer_malformed(exchange).await.because(error))
+            Err(error) if router::is_api(exchange.parts.uri.path()) => {
+                api::answer_unroutable(exchange, error).await
             }
             Err(error) => Err(git::answer_nothing(exchange).await.because(error)),
         }

@@ -63,7 +63,7 @@ use super::error::HttpError;
 use super::git::Exchange;
 use super::permits::Permits;
 use super::request_body::{self, Encoding};
-use super::router::ApiScope;
+use super::router::{ApiScope, RouteError};
 use super::{forwarded, git, headers};
 use crate::auth::leak;
 use crate::auth::scope::Operation;
@@ -161,31 +161,9 @@ pub(super) async fn answer<B: Backend>(
     let Some(api) = &exchange.app.api else {
         return Err(git::answer_nothing(exchange).await);
     };
-    let Exchange {
-        app,
-        settings,
-        parts,
-        body,
-        client,
-        peer,
-        record,
-    } = exchange;
     let uri = canonical(&path);
-    let base = forwarded::base_url(peer, client, parts, &settings.proxies);
-    let context = Context {
-        shared: Arc::clone(&api.shared),
-        settings,
-        client: git::client(client.address, &parts.headers),
-        authorization: git::authorization(&parts.headers),
-        base,
-        scope,
-        path,
-        record,
-        metrics: Arc::clone(&app.metrics),
-        engines: app.engines.clone(),
-        gate_places: Arc::clone(&app.gate),
-        standing: Mutex::default(),
-    };
+    let context = context(api, &exchange, scope, path);
+    let Exchange { parts, body, .. } = exchange;
     let lender = Lender::default();
     let mut request = Request::new(axum::body::Body::new(lender.lend(body.take())));
     *request.method_mut() = parts.method.clone();
@@ -207,6 +185,55 @@ pub(super) async fn answer<B: Backend>(
     Ok(Response::from_parts(head, Content::Full(content)))
 }
 
+/// Answers a request for a URL of the REST interface that names nothing: counted and asked about at the gate like any
+/// other.
+pub(super) async fn answer_unroutable<B: Backend>(
+    exchange: Exchange<'_, B>,
+    error: RouteError,
+) -> Result<Response<Content>, HttpError> {
+    let Some(api) = &exchange.app.api else {
+        let told = match error {
+            RouteError::Encoding => git::answer_malformed(exchange).await,
+            _ => git::answer_nothing(exchange).await,
+        };
+        return Err(told.because(error));
+    };
+    let context = Arc::new(context(api, &exchange, ApiScope::Places(Vec::new()), Vec::new()));
+    let told = match error {
+        RouteError::Encoding => HttpError::bad_request("The URL is not percent-encoded UTF-8."),
+        RouteError::Name(_) | RouteError::TooLong | RouteError::Unknown => nothing_here(),
+    };
+    let refused = async { Err(refuse(&context, told.because(error)).await) };
+    Ok(count_and_answer(&context, refused).await.map(Content::Full))
+}
+
+/// Gathers what is known of a request before it is routed.
+fn context<B: Backend>(api: &Api, exchange: &Exchange<'_, B>, scope: ApiScope, path: Vec<String>) -> Context {
+    let Exchange {
+        app,
+        settings,
+        parts,
+        client,
+        peer,
+        record,
+        ..
+    } = exchange;
+    Context {
+        shared: Arc::clone(&api.shared),
+        settings: Arc::clone(settings),
+        client: git::client(client.address, &parts.headers),
+        authorization: git::authorization(&parts.headers),
+        base: forwarded::base_url(*peer, *client, parts, &settings.proxies),
+        scope,
+        path,
+        record: Arc::clone(record),
+        metrics: Arc::clone(&app.metrics),
+        engines: app.engines.clone(),
+        gate_places: Arc::clone(&app.gate),
+        standing: Mutex::default(),
+    }
+}
+
 /// The path as the router sees it: in lower case, and each component percent-encoded, so that none has a slash in it.
 fn canonical(path: &[String]) -> String {
     let mut text = String::from("/");
@@ -226,9 +253,20 @@ async fn handle(asked: Asked, request: Request) -> RouterResponse {
             .into_json_response("")
             .map(axum::body::Body::from);
     };
+    let answer = answer_asked(asked, &context, request);
+    count_and_answer(&context, answer)
+        .await
+        .map(axum::body::Body::from)
+}
+
+/// Counts a request for its address before it is answered, and tells with the answer how things stand.
+async fn count_and_answer(
+    context: &Context,
+    answer: impl Future<Output = Result<Response<Bytes>, HttpError>>,
+) -> Response<Bytes> {
     let outcome = match context.count(Who::address(context.client.address)) {
         Err(error) => Err(error),
-        Ok(()) => answer_asked(asked, &context, request).await,
+        Ok(()) => answer.await,
     };
     let mut response = match outcome {
         Ok(response) => response,
@@ -240,7 +278,7 @@ async fn handle(asked: Asked, request: Request) -> RouterResponse {
     if let Some(standing) = context.standing() {
         standing.tell(response.headers_mut());
     }
-    response.map(axum::body::Body::from)
+    response
 }
 
 async fn answer_asked(
