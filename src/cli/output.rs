@@ -117,7 +117,7 @@ impl From<store::Error> for CliError {
             Error::TokenRevoked { .. } => {
                 Some("a revoked token stays revoked: make a new one with 'patgate token create'")
             }
-            Error::TokenExists { .. } => None,
+            Error::TokenChanged { .. } | Error::TokenExists { .. } => None,
         };
         let text = CliError::from_error(&error);
         match hint {
@@ -146,7 +146,7 @@ impl From<token::Error> for CliError {
                 CliError::failure(error).hint(hint)
             }
             token::Error::Policy(refusal) => refusal.into(),
-            token::Error::Random(_) => CliError::failure(error),
+            token::Error::NotNarrower(_) | token::Error::Random(_) => CliError::failure(error),
         }
     }
 }

@@ -284,6 +284,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             let options = RotateToken {
                 expires_at: expires.as_deref().map(moment).transpose()?,
                 overlap: overlap.as_deref().map(token::parse_overlap).transpose()?,
+                ..RotateToken::default()
             };
             let (token, plain) = token::rotate(&common.open_store()?, &actor, &id, &options)?;
             print_once(&token, &plain, json, console)

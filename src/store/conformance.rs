@@ -106,6 +106,7 @@ fn to(hash: &TokenHash) -> TokenRotation<'_> {
         hash,
         expires_at: None,
         old_valid_until: None,
+        narrowing: None,
     }
 }
 

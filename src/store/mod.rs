@@ -22,7 +22,8 @@ pub use records::{
     IdleToken, LABEL_BYTES_MAX, LabelError, LiveToken, NewAccount, NewAuditEvent, NewToken, PasswordHash,
     Requester, RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy,
     TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId,
-    TokenIdError, TokenLimits, TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
+    TokenIdError, TokenLimits, TokenNarrowing, TokenOrder, TokenPage, TokenPosition, TokenRotation,
+    TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -124,6 +125,12 @@ pub enum Error {
     #[error("the token id '{id}' is taken")]
     TokenExists {
         /// The id that was asked for.
+        id: TokenId,
+    },
+    /// The token was changed by somebody else in between.
+    #[error("the token '{id}' was changed at the same time: try again")]
+    TokenChanged {
+        /// The token.
         id: TokenId,
     },
     /// There is no such token.
@@ -385,6 +392,17 @@ impl Store {
         }
     }
 
+    /// Returns some tokens of one account, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn page_of_tokens(&self, page: &TokenPage<'_>) -> Result<Vec<Token>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.page_of_tokens(page),
+        }
+    }
+
     /// Changes a token that is not revoked.
     ///
     /// # Errors
@@ -408,7 +426,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`].
+    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], and [`Error::TokenChanged`] where scopes or limits are to be
+    /// narrowed that have changed since.
     pub fn rotate_token(
         &self,
         actor: &Actor,

@@ -623,7 +623,7 @@ fn without(has: Scopes, had: Scopes) -> Option<Scopes> {
 }
 
 /// Whether a token with the limits `inner` opens nothing that one with `outer` does not.
-fn is_narrower(inner: &TokenLimits, outer: &TokenLimits) -> bool {
+pub(super) fn is_narrower(inner: &TokenLimits, outer: &TokenLimits) -> bool {
     fn each_within<T>(inner: &[T], outer: &[T], is_within: impl Fn(&T, &T) -> bool) -> bool {
         outer.is_empty()
             || (!inner.is_empty()

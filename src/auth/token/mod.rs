@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
 pub use limits::{LimitError, LimitField, check_limits, parse_networks, parse_paths, parse_refs};
-pub use rotation::{OVERLAP_HOURS_MAX, OverlapError, RotateToken, parse_overlap, rotate};
+pub use rotation::{OVERLAP_HOURS_MAX, OverlapError, RotateToken, Widening, parse_overlap, rotate};
 
 use super::policy::{self, Change, Policies};
 use super::scope::{ScopeError, Scopes};
@@ -205,6 +205,9 @@ pub enum Error {
     /// A limit makes no sense.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// A rotation would give the token more than it has.
+    #[error(transparent)]
+    NotNarrower(#[from] Widening),
     /// The overlap of a rotation is not one that is allowed.
     #[error(transparent)]
     Overlap(#[from] OverlapError),

@@ -2,22 +2,44 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Change, Error, PlainToken, check_change, check_expiry, require, require_live};
-use crate::store::{Actor, Store, Token, TokenId, TokenRotation};
+use super::{
+    Change, Error, LimitField, PlainToken, check_change, check_expiry, check_limits, policy, require,
+    require_live,
+};
+use crate::auth::scope::Scopes;
+use crate::store::{Actor, Store, Token, TokenId, TokenLimits, TokenNarrowing, TokenRotation};
 
 /// How many hours a secret can go on opening its token at most after it was replaced: seven days.
 pub const OVERLAP_HOURS_MAX: i64 = 7 * 24;
 
 /// How to rotate a token.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RotateToken {
+pub struct RotateToken<'a> {
     /// A new end; None leaves it as it is.
     pub expires_at: Option<Timestamp>,
     /// How long the secret that is replaced opens the token, too; None: not at all.
     pub overlap: Option<SignedDuration>,
+    /// Names of scopes, which replace the old ones; none may be more than the token has. None leaves them as they are.
+    pub scopes: Option<&'a str>,
+    /// New limits, which replace the old ones; none may be wider. None leaves them as they are.
+    pub limits: Option<&'a TokenLimits>,
 }
 
-/// Gives a token a new secret and keeps its id, name, scopes, limits and, if no other is given, its end.
+/// What a rotation would give a token that it has not got.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Widening {
+    /// A scope.
+    #[error("the token has no scope that includes {added}, and a rotation gives it nothing new")]
+    Scopes {
+        /// The scopes that are more.
+        added: String,
+    },
+    /// A limit that is wider, or missing.
+    #[error("it is wider than what the token has, and a rotation gives it nothing new")]
+    Limits(LimitField),
+}
+
+/// Gives a token a new secret and keeps its id, its name and what else no other value is given for.
 ///
 /// The secret that is replaced opens the token until the overlap is over or the token ends, and not at all without an
 /// overlap. Whoever uses it later makes the gate revoke the token, because two then have it. At most two secrets open a
@@ -26,32 +48,35 @@ pub struct RotateToken {
 ///
 /// # Errors
 ///
-/// When the token is missing or revoked, it is expired and no new end is given, the end or the overlap is not allowed, or
-/// a policy forbids a later end.
+/// When the token is missing or revoked, it is expired and no new end is given, the end or the overlap is not allowed,
+/// scopes or limits are more than it has, or a policy forbids a later end.
 pub fn rotate(
     store: &Store,
     actor: &Actor,
     id: &TokenId,
-    options: &RotateToken,
+    options: &RotateToken<'_>,
 ) -> Result<(Token, PlainToken), Error> {
     let now = Timestamp::now();
     if let Some(overlap) = options.overlap {
         check_overlap(overlap)?;
     }
-    match options.expires_at {
+    let scopes = options.scopes.map(str::parse::<Scopes>).transpose()?;
+    let before = match options.expires_at {
         Some(expires_at) => {
             check_expiry(expires_at, now)?;
+            let before = require(store, id)?;
             let wanted = Change {
                 expires_at: Some(expires_at),
                 ..Change::default()
             };
             // The new secret begins its life now.
-            check_change(store, &require(store, id)?, &wanted, now)?;
+            check_change(store, &before, &wanted, now)?;
+            before
         }
-        None => {
-            require_live(store, id)?;
-        }
-    }
+        None => require_live(store, id)?,
+    };
+    check_narrower(&before, scopes, options.limits)?;
+    let scopes = scopes.map(|scopes| scopes.to_string());
     let plain = PlainToken::generate_with_id(id)?;
     let rotation = TokenRotation {
         hash: &plain.hash(),
@@ -59,9 +84,51 @@ pub fn rotate(
         old_valid_until: options
             .overlap
             .map(|overlap| now.checked_add(overlap).unwrap_or(Timestamp::MAX)),
+        narrowing: (scopes.is_some() || options.limits.is_some()).then_some(TokenNarrowing {
+            before: &before,
+            scopes: scopes.as_deref(),
+            limits: options.limits,
+        }),
     };
     let token = store.rotate_token(actor, id, &rotation)?;
     Ok((token, plain))
+}
+
+/// Makes sure that new scopes and limits are no more than the token has.
+fn check_narrower(before: &Token, scopes: Option<Scopes>, limits: Option<&TokenLimits>) -> Result<(), Error> {
+    if let Some(scopes) = scopes {
+        let had = Scopes::parse_known(&before.scopes);
+        let added: Vec<&str> = scopes
+            .iter()
+            .map(|scope| scope.name)
+            .filter(|name| !had.includes(name))
+            .collect();
+        if !added.is_empty() {
+            let added = added.join(" ");
+            return Err(Widening::Scopes { added }.into());
+        }
+    }
+    let Some(limits) = limits else { return Ok(()) };
+    check_limits(limits)?;
+    let fields = [LimitField::Paths, LimitField::Refs, LimitField::Networks];
+    match fields
+        .into_iter()
+        .find(|field| !policy::is_narrower(&only(limits, *field), &only(&before.limits, *field)))
+    {
+        Some(field) => Err(Widening::Limits(field).into()),
+        None => Ok(()),
+    }
+}
+
+/// One of the lists alone.
+fn only(limits: &TokenLimits, field: LimitField) -> TokenLimits {
+    let mut only = TokenLimits::NONE;
+    match field {
+        LimitField::Paths => only.paths.clone_from(&limits.paths),
+        LimitField::Refs => only.refs.clone_from(&limits.refs),
+        LimitField::Networks => only.networks.clone_from(&limits.networks),
+    }
+    only
 }
 
 /// Why a text or a duration is not an overlap.

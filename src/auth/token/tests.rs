@@ -375,7 +375,7 @@ fn an_expired_token_comes_back_only_with_a_new_secret_and_end() {
         &token.id,
         &RotateToken {
             expires_at: Some(end),
-            overlap: None,
+            ..RotateToken::default()
         },
     )
     .unwrap();
@@ -499,4 +499,73 @@ fn what_is_made_or_widened_is_held_against_the_policies() {
         missing,
         Err(Error::Store(store::Error::TokenNotFound { .. }))
     ));
+}
+
+#[test]
+fn a_rotation_takes_away_and_gives_nothing() {
+    let (_directory, store) = store_with_bob();
+    let networks = parse_networks(&["10.0.0.0/8"]).unwrap();
+    let limits = TokenLimits {
+        paths: parse_paths(&["C/P", "D"]).unwrap(),
+        refs: parse_refs(&["refs/heads/*"]).unwrap(),
+        networks,
+    };
+    let new = CreateToken {
+        account: "bob",
+        name: "ci",
+        scopes: "vso.code_write vso.work",
+        expires_at: expiry_in_days(90, Timestamp::now()).unwrap(),
+        limits: &limits,
+    };
+    let (token, _) = create(&store, &CLI, &new).unwrap();
+    let attempt = |scopes: Option<&str>, limits: Option<&TokenLimits>| {
+        let options = RotateToken {
+            scopes,
+            limits,
+            ..RotateToken::default()
+        };
+        rotate(&store, &CLI, &token.id, &options).map(|(token, _)| token)
+    };
+    for scopes in ["app_token", "vso.code_manage", "vso.code vso.build"] {
+        let error = attempt(Some(scopes), None).unwrap_err();
+        assert!(
+            matches!(error, Error::NotNarrower(Widening::Scopes { .. })),
+            "{error}"
+        );
+    }
+    assert!(matches!(attempt(Some("nonsense"), None), Err(Error::Scope(_))));
+    for (paths, refs, networks, field) in [
+        (
+            &[][..],
+            &["refs/heads/*"][..],
+            &["10.0.0.0/8"][..],
+            LimitField::Paths,
+        ),
+        (&["C"], &["refs/heads/*"], &["10.0.0.0/8"], LimitField::Paths),
+        (&["D"], &[], &["10.0.0.0/8"], LimitField::Refs),
+        (&["D"], &["refs/tags/x"], &["10.0.0.0/8"], LimitField::Refs),
+        (&["D"], &["refs/heads/x"], &["0.0.0.0/0"], LimitField::Networks),
+    ] {
+        let wider = TokenLimits {
+            paths: parse_paths(paths).unwrap(),
+            refs: parse_refs(refs).unwrap(),
+            networks: parse_networks(networks).unwrap(),
+        };
+        let error = attempt(None, Some(&wider)).unwrap_err();
+        assert!(
+            matches!(&error, Error::NotNarrower(Widening::Limits(found)) if *found == field),
+            "{error}"
+        );
+    }
+    assert_eq!(store.find_token(&token.id).unwrap().unwrap(), token);
+    let narrower = TokenLimits {
+        paths: parse_paths(&["C/P/R"]).unwrap(),
+        refs: parse_refs(&["refs/heads/main"]).unwrap(),
+        networks: parse_networks(&["10.1.0.0/16"]).unwrap(),
+    };
+    let rotated = attempt(Some("vso.code"), Some(&narrower)).unwrap();
+    assert_eq!(
+        (rotated.scopes.as_str(), &rotated.limits),
+        ("vso.code", &narrower)
+    );
 }

@@ -14,6 +14,7 @@ impl Fixture {
             hash: &hash(seed),
             expires_at: end,
             old_valid_until: until,
+            narrowing: None,
         };
         self.store.rotate_token(&CLI, id, &rotation).unwrap()
     }
@@ -461,4 +462,117 @@ fn limits_follow_a_renamed_repository_and_stay_with_a_deleted_one() {
         limited(&["C/P/NEW"]),
         "a limit never turns into none"
     );
+}
+
+/// What a page holds, by id.
+fn page_of(f: &Fixture, page: &TokenPage<'_>) -> Vec<String> {
+    let tokens = f.store.page_of_tokens(page).unwrap();
+    tokens.into_iter().map(|token| token.id.to_string()).collect()
+}
+
+#[test]
+fn the_pages_of_an_account_s_tokens_hold_each_once_whatever_the_order() {
+    let f = fixture();
+    let bob = f.account("bob");
+    f.token(&f.account("eve"), "EEEEEEEE");
+    let names = ["b", "A", "a", "B", "Ä", "c", "b"];
+    for (number, name) in names.into_iter().enumerate() {
+        let (id, secret) = (format!("AAAAAAA{number}"), format!("secret {number}"));
+        let new = NewToken {
+            id: &token_id(&id),
+            hash: &hash(&secret),
+            account: bob.id,
+            name,
+            scopes: "vso.code",
+            expires_at: after(1 + i64::try_from(number % 3).unwrap()),
+            limits: &TokenLimits::NONE,
+        };
+        f.store.create_token(&CLI, &new).unwrap();
+    }
+    f.store
+        .revoke_token(&CLI, &token_id("AAAAAAA4"), RevokeReason::Asked)
+        .unwrap();
+    // Those that end in an hour have expired by then: 0, 3 and 6.
+    let now = after(1);
+    let all = |order, is_descending, states: &[TokenState], count_max| {
+        let page = TokenPage {
+            account: bob.id,
+            states,
+            now,
+            order,
+            is_descending,
+            after: None,
+            count_max,
+        };
+        let mut found = page_of(&f, &page);
+        let mut last = found.last().cloned();
+        while let Some(id) = last {
+            let token = f.store.find_token(&token_id(&id)).unwrap().unwrap();
+            let position = TokenPosition::of(&token, now);
+            let next = page_of(
+                &f,
+                &TokenPage {
+                    after: Some(&position),
+                    ..page
+                },
+            );
+            last = next.last().cloned();
+            found.extend(next);
+        }
+        let digits: String = found.iter().map(|id| id.chars().next_back().unwrap()).collect();
+        digits
+    };
+    let every = TokenState::ALL;
+    for count_max in [1, 2, 3, 100] {
+        assert_eq!(all(TokenOrder::Name, false, &every, count_max), "1203654");
+        assert_eq!(all(TokenOrder::Name, true, &every, count_max), "4563021");
+        assert_eq!(all(TokenOrder::End, false, &every, count_max), "0361425");
+        assert_eq!(all(TokenOrder::State, false, &every, count_max), "1250364");
+        assert_eq!(
+            all(TokenOrder::Name, false, &[TokenState::Active], count_max),
+            "125"
+        );
+        assert_eq!(
+            all(TokenOrder::Name, false, &[TokenState::Expired], count_max),
+            "036"
+        );
+        assert_eq!(
+            all(TokenOrder::Name, false, &[TokenState::Revoked], count_max),
+            "4"
+        );
+        assert_eq!(all(TokenOrder::Name, false, &[], count_max), "");
+    }
+}
+
+#[test]
+fn a_rotation_narrows_a_token_that_is_as_it_was_when_that_was_checked() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let limits = TokenLimits {
+        paths: vec![access_path("C")],
+        ..TokenLimits::NONE
+    };
+    let rotate = |before: &Token, seed: &str| {
+        let secret = hash(seed);
+        let rotation = TokenRotation {
+            narrowing: Some(TokenNarrowing {
+                before,
+                scopes: Some("vso.work"),
+                limits: Some(&limits),
+            }),
+            ..to(&secret)
+        };
+        f.store.rotate_token(&CLI, &made.id, &rotation)
+    };
+    let rotated = rotate(&made, "new").unwrap();
+    assert_eq!((rotated.scopes.as_str(), &rotated.limits), ("vso.work", &limits));
+    let details = f.event().details.to_string();
+    assert!(
+        details.contains("vso.work") && details.contains("limits"),
+        "{details}"
+    );
+    // Its owner has changed it in between: what was checked is not what it has now.
+    assert!(matches!(rotate(&made, "newer"), Err(Error::TokenChanged { .. })));
+    assert!(f.store.find_token_by_hash(&hash("new")).unwrap().is_some());
+    assert!(f.store.find_token_by_hash(&hash("newer")).unwrap().is_none());
 }

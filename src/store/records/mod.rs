@@ -17,7 +17,7 @@ pub use policy::{AlternateCredential, IdleToken, RevocationRule, StoredPolicy};
 pub use token::{
     LiveToken, NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ADDRESSES_COUNT,
     TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits,
-    TokenRotation, TokenState, TokenUse,
+    TokenNarrowing, TokenOrder, TokenPage, TokenPosition, TokenRotation, TokenState, TokenUse,
 };
 
 use crate::names::AccessPath;

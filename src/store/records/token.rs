@@ -234,6 +234,9 @@ pub enum TokenState {
 }
 
 impl TokenState {
+    /// All of them, in the order of [`TokenOrder::State`].
+    pub const ALL: [TokenState; 3] = [TokenState::Active, TokenState::Expired, TokenState::Revoked];
+
     /// The state as lists show it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -323,6 +326,61 @@ impl fmt::Display for RevokeReason {
     }
 }
 
+/// What a page of an account's tokens is made by.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenPage<'a> {
+    /// Whose tokens.
+    pub account: AccountId,
+    /// In which states, as of `now`.
+    pub states: &'a [TokenState],
+    /// The moment that decides what has expired.
+    pub now: Timestamp,
+    /// What comes first.
+    pub order: TokenOrder,
+    /// Whether the order is turned round.
+    pub is_descending: bool,
+    /// After which token of the page before this one begins.
+    pub after: Option<&'a TokenPosition>,
+    /// How many tokens there are on it at most.
+    pub count_max: u32,
+}
+
+/// An order of tokens; those that are equal in it stand in that of their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenOrder {
+    /// By name, whatever the case of ASCII letters.
+    Name,
+    /// By end.
+    End,
+    /// By state: active, expired, revoked.
+    State,
+}
+
+/// Where in any order a token stood when it was listed; it may have changed since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenPosition {
+    /// Its name.
+    pub name: String,
+    /// Its end.
+    pub expires_at: Timestamp,
+    /// Its state.
+    pub state: TokenState,
+    /// Its public id.
+    pub id: TokenId,
+}
+
+impl TokenPosition {
+    /// Where `token` stands at the moment `now`.
+    pub fn of(token: &Token, now: Timestamp) -> TokenPosition {
+        TokenPosition {
+            name: token.name.clone(),
+            expires_at: token.expires_at,
+            state: token.state(now),
+            id: token.id.clone(),
+        }
+    }
+}
+
 /// Says that a text is not a [`RevokeReason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a reason is one of administrator, asked, leaked, replaced, reuse and unused")]
@@ -349,6 +407,19 @@ pub struct TokenRotation<'a> {
     /// Until when the secret that is replaced opens the token, too, but never past an end that the token has before or
     /// after; None: not at all.
     pub old_valid_until: Option<Timestamp>,
+    /// What is taken away from the token at the same time.
+    pub narrowing: Option<TokenNarrowing<'a>>,
+}
+
+/// What a rotation takes away from a token.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenNarrowing<'a> {
+    /// The token as it was when somebody made sure that this is less.
+    pub before: &'a Token,
+    /// New scopes; None leaves them as they are.
+    pub scopes: Option<&'a str>,
+    /// New limits; None leaves them as they are.
+    pub limits: Option<&'a TokenLimits>,
 }
 
 /// A secret that a rotation replaced.

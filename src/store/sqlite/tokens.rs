@@ -8,8 +8,8 @@ use super::{Sqlite, accounts, audit, now, time};
 use crate::names::RepoPath;
 use crate::store::{
     Account, AccountId, Actor, AuditAction, Error, NewToken, RetiredSecret, RevokeReason,
-    TOKEN_ADDRESSES_COUNT, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenLimits, TokenRotation,
-    TokenUse, check_label,
+    TOKEN_ADDRESSES_COUNT, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenLimits, TokenOrder,
+    TokenPage, TokenRotation, TokenState, TokenUse, check_label,
 };
 
 /// The columns that [`from_row`] reads, from the tables `tokens` and `accounts`.
@@ -199,6 +199,51 @@ impl Sqlite {
         })
     }
 
+    pub(in crate::store) fn page_of_tokens(&self, page: &TokenPage<'_>) -> Result<Vec<Token>, Error> {
+        // Written out, because SQLite sorts and limits within bounded memory only what it can see.
+        const STATE: &str =
+            "CASE WHEN tokens.revoked_at IS NOT NULL THEN 2 WHEN tokens.expires_at <= ?2 THEN 1 ELSE 0 END";
+        let key = match page.order {
+            TokenOrder::Name => "tokens.name COLLATE NOCASE",
+            TokenOrder::End => "tokens.expires_at",
+            TokenOrder::State => STATE,
+        };
+        let (comes_after, direction) = if page.is_descending {
+            ("<", "DESC")
+        } else {
+            (">", "ASC")
+        };
+        let after: Option<rusqlite::types::Value> = page.after.map(|position| match page.order {
+            TokenOrder::Name => position.name.clone().into(),
+            TokenOrder::End => position.expires_at.as_second().into(),
+            TokenOrder::State => rank(position.state).into(),
+        });
+        let is_wanted = |state| page.states.contains(&state);
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM {TABLES} WHERE tokens.account_id = ?1 AND CASE {STATE} \
+                 WHEN 0 THEN ?3 WHEN 1 THEN ?4 ELSE ?5 END \
+                 AND (?7 IS NULL OR ({key}, tokens.id) {comes_after} (?6, ?7)) \
+                 ORDER BY {key} {direction}, tokens.id {direction} LIMIT ?8"
+            ))?;
+            let mut rows = statement.query(params![
+                page.account.0,
+                page.now.as_second(),
+                is_wanted(TokenState::Active),
+                is_wanted(TokenState::Expired),
+                is_wanted(TokenState::Revoked),
+                after,
+                page.after.map(|position| position.id.as_str()),
+                page.count_max,
+            ])?;
+            let mut tokens = Vec::new();
+            while let Some(row) = rows.next()? {
+                tokens.push(from_row(row)?);
+            }
+            Ok(tokens)
+        })
+    }
+
     pub(in crate::store) fn update_token(
         &self,
         actor: &Actor,
@@ -230,10 +275,17 @@ impl Sqlite {
     ) -> Result<Token, Error> {
         let change = TokenChange {
             expires_at: rotation.expires_at,
+            scopes: rotation.narrowing.and_then(|narrowing| narrowing.scopes),
+            limits: rotation.narrowing.and_then(|narrowing| narrowing.limits),
             ..TokenChange::default()
         };
         self.write(|transaction| {
             let before = require_unrevoked(transaction, id)?;
+            if let Some(narrowing) = rotation.narrowing
+                && (before.scopes != narrowing.before.scopes || before.limits != narrowing.before.limits)
+            {
+                return Err(Error::TokenChanged { id: id.clone() });
+            }
             let now = now();
             let end = rotation
                 .expires_at
@@ -415,6 +467,15 @@ fn list(connection: &Connection, account: Option<AccountId>) -> Result<Vec<Token
         tokens.push(from_row(row)?);
     }
     Ok(tokens)
+}
+
+/// The place of a state in [`TokenOrder::State`].
+fn rank(state: TokenState) -> i64 {
+    match state {
+        TokenState::Active => 0,
+        TokenState::Expired => 1,
+        TokenState::Revoked => 2,
+    }
 }
 
 /// Makes a change and returns the token as it is then.
