@@ -234,6 +234,11 @@ pub enum Refusal {
         "There is no account with this name and password. Check both, or ask an administrator of this server."
     )]
     SignInFailed,
+    /// There is no credential, or one that cannot be read, where a password is needed.
+    #[error(
+        "This needs the name and the password of an account. Give them as Basic credentials; a token does not open it."
+    )]
+    SignInNeeded,
     /// The store failed.
     #[error(
         "The server cannot check this token at the moment. Try again later, or tell an administrator of this server."
@@ -290,6 +295,7 @@ impl Refusal {
             | Refusal::RevokedByRule { .. }
             | Refusal::SecretReplaced { .. }
             | Refusal::SignInFailed
+            | Refusal::SignInNeeded
             | Refusal::TokenExpired { .. }
             | Refusal::TokenGarbled
             | Refusal::TokenRevoked { .. }
@@ -310,6 +316,11 @@ impl Refusal {
             }
             Refusal::Store(_) => RefusalKind::Internal,
         }
+    }
+
+    /// Whether only the name and the password of an account would do, and no token.
+    pub fn wants_password(&self) -> bool {
+        matches!(self, Refusal::SignInFailed | Refusal::SignInNeeded)
     }
 
     /// Seconds for a `Retry-After` header.
@@ -349,6 +360,7 @@ impl Refusal {
             | Refusal::PasswordThrottled { .. }
             | Refusal::PasswordsBusy { .. }
             | Refusal::SignInFailed
+            | Refusal::SignInNeeded
             | Refusal::Store(_)
             | Refusal::Throttled { .. }
             | Refusal::TokenGarbled
@@ -384,6 +396,7 @@ impl Refusal {
             | Refusal::PasswordThrottled { .. }
             | Refusal::PasswordsBusy { .. }
             | Refusal::SignInFailed
+            | Refusal::SignInNeeded
             | Refusal::Store(_)
             | Refusal::Throttled { .. }
             | Refusal::TokenGarbled

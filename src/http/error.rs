@@ -127,6 +127,11 @@ impl HttpError {
             .header(WWW_AUTHENTICATE, BASIC)
     }
 
+    /// 401 where the name and the password of an account are needed, which Bearer cannot carry.
+    pub fn password_needed(public: impl Into<Cow<'static, str>>) -> Self {
+        HttpError::new(StatusCode::UNAUTHORIZED, public).header(WWW_AUTHENTICATE, BASIC)
+    }
+
     /// 403: a live token that may not do this. git keeps its credential.
     pub fn forbidden(public: impl Into<Cow<'static, str>>) -> Self {
         HttpError::new(StatusCode::FORBIDDEN, public)
@@ -317,6 +322,7 @@ impl From<Refusal> for HttpError {
             Refusal::TokenExpired { .. } | Refusal::TokenRevoked { .. }
         );
         let error = match refusal.kind() {
+            RefusalKind::Unauthorized if refusal.wants_password() => HttpError::password_needed(public),
             RefusalKind::Unauthorized => {
                 HttpError::unauthorized(public, !matches!(refusal, Refusal::CredentialMissing))
             }

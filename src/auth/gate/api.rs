@@ -1,13 +1,61 @@
 //! What the REST interface asks of the gate.
 
 use super::{Gate, Principal, Rights};
+use crate::auth::client::Client;
+use crate::auth::credential;
 use crate::auth::grant::{Fetch, Grant, Manage, Push};
 use crate::auth::refusal::Refusal;
 use crate::auth::scope::{Need, Operation};
+use crate::auth::sign_in::SignedIn;
+use crate::auth::token::{ParseError, PlainToken};
 use crate::names::RepoPath;
 use crate::store::{AccountId, Role};
 
 impl Gate {
+    /// Lets somebody in by the value of the `Authorization` header as it was received, where an operation needs the name
+    /// and the password of an account ([`Need::SignIn`]); otherwise as [`Gate::sign_in`].
+    ///
+    /// A token, wherever it stands in the header, is asked about as by [`Gate::authenticate`], and refused if it lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gate::sign_in`] and [`Gate::authenticate`], and [`Refusal::SignInNeeded`].
+    ///
+    /// # Blocking
+    ///
+    /// As [`Gate::sign_in`].
+    pub fn sign_in_by_header(
+        &self,
+        authorization: Option<&[u8]>,
+        client: impl Into<Client>,
+    ) -> Result<SignedIn, Refusal> {
+        let value = authorization.ok_or(Refusal::SignInNeeded)?;
+        let Ok(credential) = credential::parse(value) else {
+            // It counts as a failure like any other.
+            return match self.authenticate(Some(value), client) {
+                Err(throttled @ Refusal::Throttled { .. }) => Err(throttled),
+                _ => Err(Refusal::SignInNeeded),
+            };
+        };
+        if !matches!(
+            PlainToken::parse(credential.secret().expose()),
+            Err(ParseError::Shape)
+        ) {
+            let principal = self.authenticate(Some(value), client)?;
+            let operation = Operation::ManageTokens;
+            let refusal = match self.authorize_api(&principal, operation) {
+                Err(refusal) => refusal,
+                Ok(()) => Refusal::PasswordNeeded,
+            };
+            self.note_refusal(&principal, operation, None, None, &refusal);
+            return Err(refusal);
+        }
+        let (name, password) = credential
+            .name_and_password()
+            .unwrap_or(("", credential.secret()));
+        self.sign_in(name, password, client)
+    }
+
     /// Decides whether `principal` may do `operation` at all: by the scopes of its token and its network and, where the
     /// operation is about the server as a whole, by its owner being an administrator and the token not being limited to
     /// paths. What concerns one repository is to be asked besides, by the other methods.
