@@ -26,6 +26,7 @@ mod rest_audit;
 mod rest_discovery;
 mod rest_input;
 mod rest_leaked;
+mod rest_pats;
 mod rest_rates;
 mod rest_refs;
 mod rest_repositories;

@@ -7,12 +7,14 @@ use hyper::header::HeaderValue;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::endpoint::{Endpoint, Level, Param, Value};
 use super::ids::Ids;
 use super::rates::{Standing, Who};
 use super::{Shared, body};
-use crate::auth::{self, Gate, Principal};
+use crate::auth::token::PlainToken;
+use crate::auth::{self, Gate, Principal, SignedIn};
 use crate::http::Settings;
 use crate::http::error::HttpError;
 use crate::http::forwarded::NoHost;
@@ -60,12 +62,20 @@ impl Context {
     pub fn count(&self, who: Who) -> Result<(), HttpError> {
         let limits = &self.settings.rest;
         let limit = match who {
-            Who::Token(_) => limits.token_per_minute,
+            Who::Token(_) | Who::Account(_) => limits.token_per_minute,
             Who::Address(_) => limits.address_per_minute,
         };
         let standing = self.shared.rates.count(who, limit);
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
         standing.check()
+    }
+
+    /// Whether the credential has the shape of a token.
+    pub fn has_token(&self) -> bool {
+        let value = self.authorization.as_ref().map(HeaderValue::as_bytes);
+        value
+            .and_then(|value| auth::credential::parse(value).ok())
+            .is_some_and(|credential| PlainToken::parse(credential.secret().expose()).is_ok())
     }
 
     /// How things stand with the last limit that the request was counted for.
@@ -93,6 +103,8 @@ impl Context {
 pub(super) enum Caller {
     /// The owner of a token.
     Token(Principal),
+    /// Somebody who has signed in.
+    SignedIn(SignedIn),
     /// Somebody who proved nothing.
     Nobody,
 }
@@ -122,8 +134,23 @@ impl Call {
     pub fn principal(&self) -> Result<&Principal, HttpError> {
         match &self.caller {
             Caller::Token(principal) => Ok(principal),
-            Caller::Nobody => Err(HttpError::internal(format_args!(
+            Caller::SignedIn(_) | Caller::Nobody => Err(HttpError::internal(format_args!(
                 "'{}' knows no token",
+                self.endpoint.id
+            ))),
+        }
+    }
+
+    /// Who has signed in.
+    ///
+    /// # Errors
+    ///
+    /// When the endpoint asks for something else, which is a fault of ours.
+    pub fn signed_in(&self) -> Result<&SignedIn, HttpError> {
+        match &self.caller {
+            Caller::SignedIn(signed_in) => Ok(signed_in),
+            Caller::Token(_) | Caller::Nobody => Err(HttpError::internal(format_args!(
+                "'{}' knows nobody who has signed in",
                 self.endpoint.id
             ))),
         }
@@ -131,7 +158,10 @@ impl Call {
 
     /// Who the audit trail says it was.
     pub fn actor(&self) -> Result<Actor, HttpError> {
-        Ok(self.principal()?.actor())
+        match &self.caller {
+            Caller::SignedIn(signed_in) => Ok(signed_in.actor()),
+            Caller::Token(_) | Caller::Nobody => Ok(self.principal()?.actor()),
+        }
     }
 
     /// The gate.
@@ -210,6 +240,14 @@ impl Call {
         }
     }
 
+    /// A parameter that is a UUID.
+    pub fn uuid(&self, param: &Param) -> Option<Uuid> {
+        match self.value(param)? {
+            Value::Uuid(id) => Some(*id),
+            _ => None,
+        }
+    }
+
     /// A parameter that is a number of things.
     pub fn count(&self, param: &Param) -> Option<usize> {
         usize::try_from(self.integer(param)?).ok()
@@ -226,6 +264,11 @@ impl Call {
     /// Whether a parameter is there and true.
     pub fn flag(&self, param: &Param) -> bool {
         self.value(param) == Some(&Value::Boolean(true))
+    }
+
+    /// Whether a parameter is there and false.
+    pub fn is_false(&self, param: &Param) -> bool {
+        self.value(param) == Some(&Value::Boolean(false))
     }
 
     /// Reads the body.

@@ -7,6 +7,7 @@ use axum::routing::MethodFilter;
 use hyper::Method;
 use jiff::Timestamp;
 use schemars::{Schema, SchemaGenerator};
+use uuid::Uuid;
 
 use super::call::Call;
 use super::reply::Reply;
@@ -50,6 +51,8 @@ pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 pub(super) enum Proof {
     /// By a token.
     Token,
+    /// By signing in: with the name and the password of an account. No token will do.
+    Password,
     /// Not at all.
     Nothing,
 }
@@ -82,6 +85,8 @@ pub(super) struct Param {
     pub kind: Kind,
     /// What it means.
     pub description: &'static str,
+    /// Whether it must be there.
+    pub is_required: bool,
 }
 
 impl Param {
@@ -91,6 +96,15 @@ impl Param {
             name,
             kind,
             description,
+            is_required: false,
+        }
+    }
+
+    /// A parameter that must be there.
+    pub const fn required(name: &'static str, kind: Kind, description: &'static str) -> Param {
+        Param {
+            is_required: true,
+            ..Param::new(name, kind, description)
         }
     }
 }
@@ -104,6 +118,8 @@ pub(super) enum Kind {
     Integer(i64, i64),
     /// `true` or `false`.
     Boolean,
+    /// A UUID.
+    Uuid,
     /// One of these words, in any case of letters.
     Word(&'static [&'static str]),
     /// A moment as RFC 3339 writes it.
@@ -116,6 +132,7 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Boolean(bool),
+    Uuid(Uuid),
     Word(&'static str),
     Moment(Timestamp),
 }
@@ -169,6 +186,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Endpoint> {
         super::leaked::ENDPOINTS,
         super::token_admin::ENDPOINTS,
         super::audit_log::ENDPOINTS,
+        super::pats::ENDPOINTS,
+        super::own_token::ENDPOINTS,
         super::openapi::ENDPOINTS,
     ]
     .into_iter()
@@ -184,6 +203,16 @@ impl Endpoint {
     /// The components of [`Endpoint::path`].
     pub fn components(&self) -> impl Iterator<Item = &'static str> {
         self.path.split('/').filter(|component| !component.is_empty())
+    }
+
+    /// Tells whether the row is about `path`, the components of a request as they were sent.
+    pub fn is_at(&self, path: &[String]) -> bool {
+        let mut sent = path.iter();
+        let fits = self.components().all(|component| {
+            sent.next()
+                .is_some_and(|sent| component.starts_with('{') || component.eq_ignore_ascii_case(sent))
+        });
+        fits && sent.next().is_none()
     }
 
     /// Finds what stands in `path`, the components of a request as they were sent, for `{name}` or `{*name}`.

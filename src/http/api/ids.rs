@@ -70,6 +70,16 @@ impl Ids {
         self.derive("audit event", &id.to_string())
     }
 
+    /// Eight bytes that go with a text which is given to an account, and tell it again when it comes back from there.
+    pub fn mark(&self, account: AccountId, text: &str) -> [u8; 8] {
+        let digest = self.digest("mark", &format!("{account}/{text}"));
+        let mut mark = [0; 8];
+        for (byte, from) in mark.iter_mut().zip(digest) {
+            *byte = from;
+        }
+        mark
+    }
+
     fn derive(&self, kind: &str, key: &str) -> Uuid {
         Builder::from_custom_bytes(self.digest(kind, key)).into_uuid()
     }

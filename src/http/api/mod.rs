@@ -7,7 +7,8 @@
 //! **Order** of one request: route, rate limit of the address, gate, rate limit of the token, version and query, body, a place among those that run, handler.
 //! Nothing is looked up and nothing of the body is read before the gate has spoken; only routing, which needs the URL
 //! alone, goes before it. The gate decides twice: here whether the caller may do such a thing at all
-//! (`Gate::authorize_api`), in the handler whether it may do it to this repository.
+//! (`Gate::authorize_api`), in the handler whether it may do it to this repository. What makes or changes tokens is not for
+//! tokens: there the gate lets in by name and password (`Gate::sign_in_by_header`), and nowhere else.
 //!
 //! **Invariants**: whatever is answered is JSON, or nothing; no input makes a 500; a URL without a handler is answered
 //! as if there were nothing, to those whom the gate lets in; a change that has begun runs to its end, whoever goes
@@ -26,6 +27,9 @@ mod leaked;
 mod lent;
 mod moment;
 mod openapi;
+mod own_token;
+mod pat_token;
+mod pats;
 mod places;
 mod projects;
 mod query;
@@ -305,7 +309,15 @@ fn nothing_here() -> HttpError {
 
 /// Refuses what there is no handler for, to those whom the gate lets in; the others hear the gate.
 async fn refuse(context: &Arc<Context>, error: HttpError) -> HttpError {
-    match authenticate(context, Proof::Token, Operation::Discover).await {
+    // What takes no token says so to a token, and to a password what it would say to any caller that it takes.
+    let takes_password =
+        endpoint::all().any(|endpoint| endpoint.proof == Proof::Password && endpoint.is_at(&context.path));
+    let proof = if takes_password && !context.has_token() {
+        Proof::Password
+    } else {
+        Proof::Token
+    };
+    match authenticate(context, proof, Operation::Discover).await {
         Ok(_) => error,
         Err(refusal) => refusal,
     }
@@ -402,6 +414,13 @@ async fn authenticate(
             let _place = place;
             let gate = &context.shared.services.gate;
             let authorization = context.authorization.as_ref().map(HeaderValue::as_bytes);
+            if proof == Proof::Password {
+                let signed_in = gate.sign_in_by_header(authorization, context.client.clone())?;
+                let account = signed_in.account();
+                context.record.set_principal(Some(&account.name), None);
+                context.count(Who::Account(account.id))?;
+                return Ok(Caller::SignedIn(signed_in));
+            }
             let principal = gate.authenticate(authorization, context.client.clone())?;
             context
                 .record

@@ -69,7 +69,15 @@ fn common(endpoint: &Endpoint) -> Vec<(StatusCode, &'static str)> {
         ),
         (
             StatusCode::FORBIDDEN,
-            "The token lacks a scope, or its owner a right; or the connection is not encrypted.",
+            match endpoint.proof {
+                Proof::Password => {
+                    "A token was given, or a password that was made for a first sign-in; or the connection is not \
+                     encrypted."
+                }
+                Proof::Token | Proof::Nothing => {
+                    "The token lacks a scope, or its owner a right; or the connection is not encrypted."
+                }
+            },
         ),
         (
             StatusCode::NOT_FOUND,
@@ -93,10 +101,10 @@ fn common(endpoint: &Endpoint) -> Vec<(StatusCode, &'static str)> {
     }
     all.push((
         StatusCode::UNAUTHORIZED,
-        if endpoint.proof == Proof::Nothing {
-            "The URL names what cannot be, which only the holder of a live token is told."
-        } else {
-            "There is no credential, or it is no live token."
+        match endpoint.proof {
+            Proof::Nothing => "The URL names what cannot be, which only the holder of a live token is told.",
+            Proof::Password => "There is no credential, or it is not the name and password of an account.",
+            Proof::Token => "There is no credential, or it is no live token.",
         },
     ));
     if endpoint.body.is_some() {
@@ -172,6 +180,11 @@ fn document() -> Value {
                     "scheme": "basic",
                     "description": "Any user name, and a personal access token as the password.",
                 },
+                "password": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The name and the password of an account.",
+                },
                 "tokenAsBearer": {
                     "type": "http",
                     "scheme": "bearer",
@@ -207,7 +220,7 @@ const HEADERS: &[(&str, &str)] = &[
     ),
     (
         "X-RateLimit-Resource",
-        "Whose requests are counted: rest/token or rest/address.",
+        "Whose requests are counted: rest/token, rest/account or rest/address.",
     ),
 ];
 
@@ -300,8 +313,14 @@ fn operation(
             }),
         );
     }
-    if let (Some(object), Proof::Nothing) = (operation.as_object_mut(), endpoint.proof) {
-        object.insert("security".to_owned(), json!([]));
+    let security = match endpoint.proof {
+        // What the whole document says.
+        Proof::Token => None,
+        Proof::Password => Some(json!([{ "password": [] }])),
+        Proof::Nothing => Some(json!([])),
+    };
+    if let (Some(object), Some(security)) = (operation.as_object_mut(), security) {
+        object.insert("security".to_owned(), security);
     }
     operation
 }
@@ -321,13 +340,14 @@ fn parameter(param: &Param) -> Value {
         Kind::Text(bytes_max) => json!({ "type": "string", "maxLength": bytes_max }),
         Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::Uuid => json!({ "type": "string", "format": "uuid" }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
         Kind::Moment => json!({ "type": "string", "format": "date-time" }),
     };
     json!({
         "name": param.name,
         "in": "query",
-        "required": false,
+        "required": param.is_required,
         "description": param.description,
         "schema": schema,
     })

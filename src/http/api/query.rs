@@ -3,6 +3,8 @@
 //! Invariant: what a handler reads is of the kind and within the bounds that the document says. Parameters that no
 //! endpoint knows are passed over, as Azure DevOps does: clients send some.
 
+use uuid::Uuid;
+
 use super::endpoint::{Kind, Param, Value};
 use super::moment;
 use crate::http::error::HttpError;
@@ -58,12 +60,18 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// Names the first that is given twice, or not of its kind.
+    /// Names the first that is given twice, not of its kind, or missing where it must be there.
     pub fn read(&self, params: &[&'static Param]) -> Result<Vec<(&'static str, Value)>, HttpError> {
         let mut found = Vec::new();
         for param in params {
             let mut values = self.find(param.name);
             match (values.next(), values.next()) {
+                (None, _) if param.is_required => {
+                    return Err(HttpError::bad_request(format!(
+                        "The query parameter '{}' is missing.",
+                        param.name
+                    )));
+                }
                 (None, _) => {}
                 (Some(text), None) => found.push((param.name, read(param, text)?)),
                 (Some(_), Some(_)) => {
@@ -98,6 +106,9 @@ fn read(param: &Param, text: &str) -> Result<Value, HttpError> {
         Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(Value::Boolean(true)),
         Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(Value::Boolean(false)),
         Kind::Boolean => Err(wrong("true or false")),
+        Kind::Uuid => Uuid::try_parse(text)
+            .map(Value::Uuid)
+            .map_err(|_| wrong("a UUID")),
         Kind::Word(words) => {
             let word = words.iter().find(|word| word.eq_ignore_ascii_case(text));
             word.map(|word| Value::Word(word))
@@ -117,6 +128,7 @@ mod tests {
     const TOP: Param = Param::new("$top", Kind::Integer(1, 1000), "");
     const FILTER: Param = Param::new("filter", Kind::Text(8), "");
     const PEEL: Param = Param::new("peelTags", Kind::Boolean, "");
+    const ID: Param = Param::required("authorizationId", Kind::Uuid, "");
     const STATE: Param = Param::new("state", Kind::Word(&["all", "wellFormed"]), "");
     const START: Param = Param::new("startTime", Kind::Moment, "");
 
@@ -147,6 +159,10 @@ mod tests {
             moment
         );
         assert_eq!(read_one("starttime=2027-01-31T18:00:00.5+02:00", &START), moment);
+        assert_eq!(
+            read_one("authorizationid=00000000-0000-0000-0000-00000000000A", &ID),
+            Ok(Some(Value::Uuid(Uuid::from_u128(10))))
+        );
         assert_eq!(read_one("&&", &TOP), Ok(None));
     }
 
@@ -164,6 +180,9 @@ mod tests {
             ("state=new", &STATE),
             ("startTime=yesterday", &START),
             ("startTime=", &START),
+            ("", &ID),
+            ("authorizationId", &ID),
+            ("authorizationId=5", &ID),
         ] {
             let text = read_one(query, param).unwrap_err();
             assert!(text.contains(&format!("'{}'", param.name)), "{query}: {text}");

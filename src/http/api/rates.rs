@@ -15,7 +15,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::http::error::{HttpError, TypeKey};
-use crate::store::TokenId;
+use crate::store::{AccountId, TokenId};
 
 /// Buckets that are remembered; some 100 bytes each.
 const BUCKETS_COUNT_MAX: usize = 1 << 16;
@@ -33,6 +33,8 @@ const RESOURCE: HeaderName = HeaderName::from_static("x-ratelimit-resource");
 pub(super) enum Who {
     /// Those that use a token.
     Token(TokenId),
+    /// Those of somebody who has signed in.
+    Account(AccountId),
     /// Those from an address, or from a /64 of IPv6 addresses, which one customer holds whole.
     Address(IpAddr),
 }
@@ -50,6 +52,7 @@ impl Who {
     fn resource(&self) -> &'static str {
         match self {
             Who::Token(_) => "rest/token",
+            Who::Account(_) => "rest/account",
             Who::Address(_) => "rest/address",
         }
     }

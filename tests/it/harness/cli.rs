@@ -223,6 +223,30 @@ impl Patgate {
         assert_eq!(changed, 1, "the token {} must be there", token.id);
     }
 
+    /// Makes tokens of `user` that no secret opens, each with this name, end in seconds since 1970 and whether it is revoked.
+    pub fn fill(&self, user: &str, tokens: &[(String, i64, bool)]) {
+        let mut db = rusqlite::Connection::open(self.data.join("patgate.db")).expect("the database opens");
+        db.busy_timeout(std::time::Duration::from_secs(10))
+            .expect("a busy timeout");
+        let transaction = db.transaction().expect("a transaction");
+        for (number, (name, end, is_revoked)) in tokens.iter().enumerate() {
+            transaction
+                .execute(
+                    "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at, revoked_at) \
+                     SELECT ?1, randomblob(32), id, ?2, 'vso.code', 1000000000, ?3, ?4 FROM accounts WHERE name = ?5",
+                    (
+                        format!("fill{number:04}"),
+                        name,
+                        end,
+                        is_revoked.then_some(1_500_000_000),
+                        user,
+                    ),
+                )
+                .expect("a token can be made");
+        }
+        transaction.commit().expect("the tokens can be kept");
+    }
+
     /// Lets a token expire, as time would: the database says that it ended at 2001-09-09T01:46:40Z.
     pub fn expire(&self, token: &Token) {
         self.expire_at(token, 1_000_000_000);

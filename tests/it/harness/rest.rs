@@ -87,6 +87,12 @@ impl<'a> Rest<'a> {
         self.send("POST", path, Some(body.to_string().as_bytes()))
     }
 
+    /// `PUT path` with a body.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, Some(body.to_string().as_bytes()))
+    }
+
     /// `PATCH path` with a body.
     #[track_caller]
     pub fn patch(&self, path: &str, body: &Value) -> Answer {
