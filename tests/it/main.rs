@@ -23,6 +23,7 @@ mod push_rules;
 mod repositories;
 mod requests;
 mod rest_audit;
+mod rest_clients;
 mod rest_discovery;
 mod rest_input;
 mod rest_leaked;
