@@ -25,6 +25,7 @@ mod requests;
 mod rest_audit;
 mod rest_clients;
 mod rest_discovery;
+mod rest_document;
 mod rest_input;
 mod rest_leaked;
 mod rest_pats;
