@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -32,6 +33,8 @@ def key_store():
 
 
 def jgit(*arguments):
+    if not (shutil.which("jgit") and shutil.which("keytool")):
+        sys.exit("there is no jgit, or no Java: run scripts/test, which installs Debian's")
     java = [
         f"-Djavax.net.ssl.trustStore={key_store()}",
         f"-Djavax.net.ssl.trustStorePassword={STORE_PASSWORD}",
