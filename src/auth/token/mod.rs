@@ -249,7 +249,7 @@ pub struct CreateToken<'a> {
 pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(Token, PlainToken), Error> {
     let scopes: Scopes = new.scopes.parse()?;
     let now = Timestamp::now();
-    check_expiry(new.expires_at, now)?;
+    check_future(new.expires_at, now)?;
     check_limits(new.limits)?;
     let account = store
         .find_account(new.account)?
@@ -261,6 +261,7 @@ pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(To
     }
     let policies = Policies::load(store)?;
     policy::check_create(&policies, &account, scopes, new.limits, new.expires_at, now)?;
+    check_expiry(new.expires_at, now)?;
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -334,8 +335,9 @@ impl UpdateToken<'_> {
 /// be widened.
 pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'_>) -> Result<Token, Error> {
     let scopes = change.scopes.map(str::parse::<Scopes>).transpose()?;
+    let now = Timestamp::now();
     if let Some(expires_at) = change.expires_at {
-        check_expiry(expires_at, Timestamp::now())?;
+        check_future(expires_at, now)?;
     }
     let before = require_live(store, id)?;
     let limits = change.limits_after(&before.limits);
@@ -348,6 +350,9 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
         expires_at: change.expires_at,
     };
     check_change(store, &before, &wanted, before.secret_made_at())?;
+    if let Some(expires_at) = change.expires_at {
+        check_expiry(expires_at, now)?;
+    }
     let scopes = scopes.map(|scopes| scopes.to_string());
     let change = TokenChange {
         name: change.name,
@@ -444,14 +449,18 @@ pub enum ExpiryError {
 ///
 /// # Errors
 ///
-/// When it is none of these, is not after `now` or is more than [`EXPIRY_DAYS_MAX`] days after it.
+/// When it is none of these or is not after `now`. How far off it may be, the policies say.
 pub fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, ExpiryError> {
     let expires_at = if let Some(days) = text.strip_suffix(['d', 'D']) {
         if days.is_empty() || !days.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(ExpiryError::Shape);
         }
-        // More digits than fit are more days than are allowed.
-        return expiry_in_days(days.parse().unwrap_or(i64::MAX), now);
+        // More digits than fit are more days than time has.
+        let hours = days.parse().unwrap_or(i64::MAX).checked_mul(24);
+        hours
+            .and_then(SignedDuration::try_from_hours)
+            .and_then(|hours| now.checked_add(hours).ok())
+            .unwrap_or(Timestamp::MAX)
     } else if let Ok(moment) = text.parse::<Timestamp>() {
         moment
     } else {
@@ -460,7 +469,7 @@ pub fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, ExpiryError
             .map_err(|_| ExpiryError::Shape)?
             .timestamp()
     };
-    check_expiry(expires_at, now)?;
+    check_future(expires_at, now)?;
     Ok(expires_at)
 }
 
@@ -485,10 +494,15 @@ pub fn expiry_in_days(days: i64, now: Timestamp) -> Result<Timestamp, ExpiryErro
     Ok(expires_at)
 }
 
-fn check_expiry(expires_at: Timestamp, now: Timestamp) -> Result<(), ExpiryError> {
+fn check_future(expires_at: Timestamp, now: Timestamp) -> Result<(), ExpiryError> {
     if expires_at <= now {
         return Err(ExpiryError::Past { today: date(now) });
     }
+    Ok(())
+}
+
+fn check_expiry(expires_at: Timestamp, now: Timestamp) -> Result<(), ExpiryError> {
+    check_future(expires_at, now)?;
     if expires_at > latest(now) {
         return Err(ExpiryError::TooLate {
             latest: date(latest(now)),
