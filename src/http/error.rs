@@ -419,7 +419,8 @@ impl From<repository::Error> for HttpError {
             | Error::Io { .. }
             | Error::Journal { .. }
             | Error::NotEmpty { .. }
-            | Error::Objects(_) => HttpError::internal(chain(&error)),
+            | Error::Objects(_)
+            | Error::Withdrawn => HttpError::internal(chain(&error)),
         }
     }
 }

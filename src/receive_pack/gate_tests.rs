@@ -258,6 +258,38 @@ fn a_push_is_cut_before_its_last_question_is_answered_or_never() {
     assert_eq!(bench.refs(), "refs/heads/a\nrefs/heads/b\n");
 }
 
+/// Syncing a large pack and waiting for another transaction take time after the checks.
+#[test]
+fn a_right_that_goes_while_the_pack_is_moved_in_moves_no_ref() {
+    let bench = bench();
+    let grant = bench.grant("90d", &[]);
+    let request = bench.request(&TWO, REPORT);
+    let asked = std::cell::Cell::new(0);
+    let second = |answer: &dyn Fn() -> Result<(), String>| {
+        asked.set(asked.get() + 1);
+        match asked.get() {
+            2 => answer(),
+            _ => Ok(()),
+        }
+    };
+    let refuse = || second(&|| Err("It was revoked.".to_owned()));
+    let (outcome, said) = bench.push(&grant, &mut request.as_slice(), &refuse, &Interrupt::new());
+    assert_eq!(asked.replace(0), 2);
+    assert!(said.contains("ng refs/heads/b It was revoked.\n"), "{said}");
+    assert_eq!((outcome.refused, bench.refs().as_str()), (2, ""));
+
+    let interrupt = Interrupt::new();
+    let cut = || {
+        second(&|| {
+            assert!(interrupt.trigger_because("It was cut."));
+            Ok(())
+        })
+    };
+    let (_, said) = bench.push(&grant, &mut request.as_slice(), &cut, &interrupt);
+    assert!(said.contains("ng refs/heads/b It was cut.\n"), "{said}");
+    assert_eq!(bench.refs(), "");
+}
+
 #[test]
 fn a_client_without_a_report_hears_of_a_cut_on_the_error_band_or_not_at_all() {
     let bench = bench();

@@ -354,15 +354,14 @@ impl Receiver<'_> {
             reporter.finish(Ok(()), &commands)?;
             return Ok(());
         }
-        // The last moment to stop: what follows is done to the end.
-        if !self.interrupt.seal() {
+        if self.interrupt.is_triggered() {
             return Err(Error::Interrupted);
         }
         if let Some(connected) = connected
             && commands.any_open()
         {
             match taken.quarantine.into_checked(&connected).migrate() {
-                Ok(migrated) => self.move_refs(&migrated, &mut commands, is_atomic, reporter),
+                Ok(migrated) => self.move_refs(&migrated, &mut commands, is_atomic, reporter)?,
                 Err(err) => {
                     tracing::error!(
                         err = &err as &dyn std::error::Error,
@@ -377,20 +376,38 @@ impl Receiver<'_> {
         Ok(())
     }
 
-    /// Moves what is open. A client that goes away meanwhile no longer matters.
+    /// Moves what is open. Syncing a large pack and waiting for another transaction take time, so the gate is asked once
+    /// more when nothing is left to wait for; from then on it is done to the end, and a client that goes away no longer
+    /// matters.
     fn move_refs(
         &self,
         migrated: &Migrated,
         commands: &mut Commands<'_>,
         is_atomic: bool,
         reporter: &mut Reporter<'_>,
-    ) {
+    ) -> Result<(), Error> {
         let (places, changes) = commands.changes();
-        let moved = match self
-            .repository
-            .update_refs(migrated, &changes, is_atomic, &self.committer)
-        {
+        let mut refusal = None;
+        let mut may_begin = || match (self.standing)() {
+            Ok(()) => self.interrupt.seal(),
+            Err(reason) => {
+                refusal = Some(reason);
+                false
+            }
+        };
+        let moved = match self.repository.update_refs_if(
+            migrated,
+            &changes,
+            is_atomic,
+            &self.committer,
+            &mut may_begin,
+        ) {
             Ok(moved) => moved,
+            Err(repository::Error::Withdrawn) => {
+                let reason = refusal.ok_or(Error::Interrupted)?;
+                commands.refuse_all(&reason);
+                return Ok(());
+            }
             Err(err) => {
                 tracing::error!(err = &err as &dyn std::error::Error, "refs could not be moved");
                 // Some may have moved, or will once the disk can be written again. That is no promise, so none is `ok`.
@@ -404,7 +421,7 @@ impl Receiver<'_> {
                     _ => format!("{CANNOT_WRITE}; fetch to see which refs moved all the same"),
                 };
                 let _ = reporter.say(&format!("error: {told}\n"));
-                return;
+                return Ok(());
             }
         };
         for ((&place, change), result) in places.iter().zip(&changes).zip(moved) {
@@ -425,6 +442,7 @@ impl Receiver<'_> {
                 }
             }
         }
+        Ok(())
     }
 }
 

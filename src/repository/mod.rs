@@ -137,6 +137,9 @@ pub enum Error {
     /// Another process is changing refs.
     #[error("another process is changing refs of this repository: try again")]
     TransactionBusy,
+    /// Whoever wanted to move refs does not want to any more.
+    #[error("the change was withdrawn before it began")]
+    Withdrawn,
 }
 
 impl Error {
@@ -324,14 +327,33 @@ impl Repository {
     /// reads the refs again; which of the two the next snapshot shows.
     pub fn update_refs(
         &self,
-        _migrated: &quarantine::Migrated,
+        migrated: &quarantine::Migrated,
         changes: &[RefChange],
         atomic: bool,
         committer: &str,
     ) -> Result<Vec<Result<(), RefChangeError>>, Error> {
+        self.update_refs_if(migrated, changes, atomic, committer, &mut || true)
+    }
+
+    /// The same, unless `may_begin` says no: it is asked when it is this transaction's turn, which may have taken
+    /// seconds to come, and nothing was moved yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::update_refs`], and [`Error::Withdrawn`] after a no.
+    pub fn update_refs_if(
+        &self,
+        _migrated: &quarantine::Migrated,
+        changes: &[RefChange],
+        atomic: bool,
+        committer: &str,
+        may_begin: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Result<(), RefChangeError>>, Error> {
         let committer = signature::complete(committer);
         self.refs
-            .update(changes, atomic, committer.as_bytes(), &mut |id| self.peel(id))
+            .update(changes, atomic, committer.as_bytes(), may_begin, &mut |id| {
+                self.peel(id)
+            })
     }
 
     /// Points HEAD at a branch, which may be unborn.

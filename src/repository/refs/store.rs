@@ -71,17 +71,21 @@ impl RefStore {
     }
 
     /// Moves refs by compare-and-swap; one result for each change, in their order. With `atomic` either all move or
-    /// none; without, each that can move does.
+    /// none; without, each that can move does. `may_begin` is asked once all that can take long has been waited for.
     pub(crate) fn update(
         &self,
         changes: &[RefChange],
         atomic: bool,
         committer: &[u8],
+        may_begin: &mut dyn FnMut() -> bool,
         peel: &mut Peel<'_>,
     ) -> Result<Vec<Result<(), RefChangeError>>, Error> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut turn = Turn::take(&self.git_dir)?;
         self.finish_journal(&mut turn, peel)?;
+        if !may_begin() {
+            return Err(Error::Withdrawn);
+        }
         let mut packed = match self.cache.packed() {
             Some(packed) => packed,
             None => PackedFile::read(&self.git_dir, self.hash)?,
