@@ -5,9 +5,9 @@
 //! past the rule, because what the rule is against is secrets that got about. A token has a scope if it names it or one
 //! that includes it; a rule against `vso.code` that spared `vso.code_write` would leave the code readable.
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::scope::{ScopeError, Scopes};
 use crate::store::{self, Actor, RevocationRule, Store, Token};
@@ -57,6 +57,10 @@ pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, MomentError
 /// # Errors
 ///
 /// When a scope is unknown or the moment lies after `now`.
+///
+/// # Blocking
+///
+/// Until the second is over that `created_before` lies in, so that whatever is made after the rule lives.
 pub fn create(
     store: &Store,
     actor: &Actor,
@@ -71,7 +75,13 @@ pub fn create(
         "" => Scopes::default(),
         text => text.parse()?,
     };
-    Ok(store.create_revocation_rule(actor, &scopes.to_string(), whole_second_after(created_before))?)
+    let before = whole_second_after(created_before);
+    let rule = store.create_revocation_rule(actor, &scopes.to_string(), before)?;
+    let rest = before.duration_since(Timestamp::now());
+    if rest.is_positive() && rest <= SignedDuration::from_secs(1) {
+        std::thread::sleep(rest.unsigned_abs());
+    }
+    Ok(rule)
 }
 
 /// The store keeps whole seconds. Of those before the moment none may slip through for having been made in the same one,
@@ -125,7 +135,8 @@ fn has_one_of(scopes: Scopes, names: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{DATABASE_FILE, TokenLimits};
+    use crate::auth::token::{self, CreateToken, parse_expiry};
+    use crate::store::{DATABASE_FILE, NewAccount, TokenLimits};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -157,6 +168,36 @@ mod tests {
             last_used_with: None,
             last_used_for: None,
         }
+    }
+
+    #[test]
+    fn what_is_made_after_a_rule_lives_and_what_was_made_before_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join(DATABASE_FILE)).unwrap();
+        let account = NewAccount {
+            name: "bob",
+            password: None,
+            is_admin: false,
+            must_change_password: false,
+        };
+        store.create_account(&Actor::CommandLine, &account).unwrap();
+        let make = || {
+            let new = CreateToken {
+                account: "bob",
+                name: "x",
+                scopes: "vso.code",
+                expires_at: parse_expiry("1d", Timestamp::now()).unwrap(),
+                limits: &TokenLimits::NONE,
+            };
+            token::create(&store, &Actor::CommandLine, &new).unwrap().0
+        };
+        let before = make();
+        let now = Timestamp::now();
+        create(&store, &Actor::CommandLine, "vso.code", now, now).unwrap();
+        let after = make();
+        let rules = Rules::load(&store).unwrap();
+        assert!(rules.against_token(&before).is_some());
+        assert!(rules.against_token(&after).is_none());
     }
 
     #[test]
