@@ -134,7 +134,7 @@ fn permission(role: Role, path: &AccessPath) -> String {
 }
 
 /// The repository root, and every collection, project and repository below it.
-fn places_on_disk(common: &CommonArgs) -> Result<(String, Vec<String>), CliError> {
+pub(super) fn places_on_disk(common: &CommonArgs) -> Result<(String, Vec<String>), CliError> {
     let config = common.resolve()?;
     let root = config.repos.display().to_string();
     // It is not for this command to make one.
@@ -182,7 +182,7 @@ fn warn_of_nothing(user: &str, path: &AccessPath, root: &str, places: &[String],
 }
 
 /// The place whose path is `text` but for slips of the pen, or with the default collection before it.
-fn nearest<'a>(text: &str, places: &'a [String]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(text: &str, places: &'a [String]) -> Option<&'a str> {
     let text = text.to_lowercase();
     let max = (text.chars().count() / LETTERS_PER_SLIP).min(SLIPS_MAX);
     let default = format!("{DEFAULT_COLLECTION}/").to_lowercase();

@@ -5,6 +5,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::access::{nearest, places_on_disk};
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table};
 use crate::auth::policy::{self, ALL, Name, Policies, Policy, Setting};
@@ -162,7 +163,33 @@ fn set(
             "the whole server has {stricter}, which is stricter and counts"
         ));
     }
+    if let Some(collection) = collection {
+        match places_on_disk(common) {
+            Ok((root, places)) => warn_of_nothing(collection, &root, &places, console),
+            // The policy is set all the same.
+            Err(error) => error.print(console),
+        }
+    }
     Ok(())
+}
+
+/// Tells that there is no such collection yet, and which may have been meant: a slip of the pen protects nothing.
+fn warn_of_nothing(collection: &str, root: &str, places: &[String], console: &mut Console) {
+    let is_there = |place: &String| place.to_lowercase() == collection.to_lowercase();
+    if places.iter().any(is_there) {
+        return;
+    }
+    console.note(&format!(
+        "warning: there is no collection '{collection}' below '{root}' yet; the policy holds as soon as there is"
+    ));
+    let collections: Vec<String> = places
+        .iter()
+        .filter(|place| !place.contains('/'))
+        .cloned()
+        .collect();
+    if let Some(near) = nearest(collection, &collections) {
+        console.note(&format!("hint: did you mean '{near}'?"));
+    }
 }
 
 /// Says how many tokens end because of what was just set, before they do.

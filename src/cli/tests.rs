@@ -380,6 +380,68 @@ fn accounts_are_listed_disabled_enabled_and_deleted() {
 }
 
 #[test]
+fn it_is_said_when_the_last_administrator_goes() {
+    const WARNING: &str = "no account is left that administers the server";
+    let f = fixture();
+    let root = NewAccount {
+        name: "root",
+        password: None,
+        is_admin: true,
+        must_change_password: false,
+    };
+    f.store().create_account(&Actor::CommandLine, &root).unwrap();
+    let said = |args: &[&str]| f.done(args).stderr.contains(WARNING);
+    assert!(!said(&["user", "disable", "bob"]));
+    assert!(said(&["user", "disable", "root"]));
+    f.done(&["user", "enable", "root"]);
+    assert!(said(&["user", "delete", "root", "--yes"]));
+}
+
+#[test]
+fn words_that_stand_for_several_accounts_name_none() {
+    let f = fixture();
+    for name in ["everyone", "Nobody", "administrators", "mia,ci"] {
+        let new = NewAccount {
+            name,
+            password: None,
+            is_admin: false,
+            must_change_password: false,
+        };
+        let refused = f.store().create_account(&Actor::CommandLine, &new);
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("means something else"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_policy_for_a_collection_that_is_not_there_is_said_to_be_one() {
+    let f = fixture();
+    let repos = f.data_dir.join("repos");
+    let repos = repos.to_str().unwrap();
+    f.done(&["repo", "create", "Fabrikam/Web/Shop", "--repos", repos]);
+    let set = |collection: &str| {
+        let args = [
+            "policy",
+            "set",
+            "full-scope",
+            "deny",
+            "--collection",
+            collection,
+            "--repos",
+            repos,
+        ];
+        f.done(&args).stderr
+    };
+    assert!(!set("fabrikam").contains("warning"));
+    let told = set("Fabrikan");
+    assert!(
+        told.contains("warning: there is no collection 'Fabrikan'"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean 'Fabrikam'?"), "{told}");
+}
+
+#[test]
 fn rights_are_given_listed_and_taken_away() {
     let f = fixture();
     f.done(&["access", "grant", "bob", "administrator"]);
@@ -720,12 +782,14 @@ fn a_policy_is_explained_set_listed_and_taken_back() {
     assert_eq!(
         outcome.stderr,
         "'max-lifetime' is now 200 for the collection 'Payroll'\n\
-         the whole server has 90, which is stricter and counts\n"
+         the whole server has 90, which is stricter and counts\n\
+         warning: there is no collection 'Payroll' below 'repos' yet; the policy holds as soon as there is\n"
     );
     let outcome = f.done(&["policy", "set", "max-lifetime", "30", "--collection", "payroll"]);
     assert_eq!(
         outcome.stderr,
-        "'max-lifetime' is now 30 for the collection 'payroll', instead of 200\n"
+        "'max-lifetime' is now 30 for the collection 'payroll', instead of 200\n\
+         warning: there is no collection 'payroll' below 'repos' yet; the policy holds as soon as there is\n"
     );
     f.done(&["policy", "set", "creation", "administrators, BOB"]);
     let table = f.done(&["policy", "list"]).stdout;

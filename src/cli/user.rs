@@ -7,7 +7,7 @@ use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, confirm, minute};
 use super::password::read_new;
 use crate::auth::password;
-use crate::store::{Account, Actor, NewAccount, check_label};
+use crate::store::{Account, Actor, NewAccount, Store, check_label};
 
 /// What can be done with accounts.
 #[derive(Debug, Subcommand)]
@@ -83,12 +83,13 @@ pub(super) fn run(command: UserCommand, common: &CommonArgs, console: &mut Conso
             Ok(())
         }
         UserCommand::Disable { name } => {
-            let account = common.open_store()?.set_account_disabled(&actor, &name, true)?;
+            let store = common.open_store()?;
+            let account = store.set_account_disabled(&actor, &name, true)?;
             console.note(&format!(
                 "'{}' is disabled: its tokens open nothing from now on",
                 account.name
             ));
-            Ok(())
+            warn_of_no_administrator(&store, console)
         }
         UserCommand::Enable { name } => {
             let account = common.open_store()?.set_account_disabled(&actor, &name, false)?;
@@ -100,14 +101,29 @@ pub(super) fn run(command: UserCommand, common: &CommonArgs, console: &mut Conso
                 let warning = format!("This deletes '{name}' with all its tokens and rights.");
                 confirm(&warning, &[&name], &mut std::io::stdin().lock(), console)?;
             }
-            let account = common.open_store()?.delete_account(&actor, &name)?;
+            let store = common.open_store()?;
+            let account = store.delete_account(&actor, &name)?;
             console.note(&format!(
                 "'{}' is deleted, with its tokens and rights",
                 account.name
             ));
-            Ok(())
+            warn_of_no_administrator(&store, console)
         }
     }
+}
+
+/// Tells when nobody is left who may administer the server but by this command line.
+fn warn_of_no_administrator(store: &Store, console: &mut Console) -> Result<(), CliError> {
+    let accounts = store.accounts()?;
+    if !accounts
+        .iter()
+        .any(|account| account.is_admin && !account.is_disabled)
+    {
+        console.note(
+            "warning: no account is left that administers the server; make one with 'patgate user add NAME --admin'",
+        );
+    }
+    Ok(())
 }
 
 fn add(

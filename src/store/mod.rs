@@ -20,10 +20,10 @@ use uuid::Uuid;
 pub use records::{
     Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
     IdleToken, LABEL_BYTES_MAX, LabelError, LiveToken, NewAccount, NewAuditEvent, NewToken, PasswordHash,
-    Requester, RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role, RoleError, StoredPolicy,
-    TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId,
-    TokenIdError, TokenLimits, TokenNarrowing, TokenOrder, TokenPage, TokenPosition, TokenRotation,
-    TokenState, TokenUse, UnknownAction, check_label, is_invisible,
+    RESERVED_ACCOUNT_NAMES, Requester, RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role,
+    RoleError, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange,
+    TokenHash, TokenId, TokenIdError, TokenLimits, TokenNarrowing, TokenOrder, TokenPage, TokenPosition,
+    TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};

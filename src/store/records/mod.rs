@@ -37,8 +37,10 @@ pub enum LabelError {
     /// A control character, or one that changes how the text around it is shown.
     #[error("holds a control character or an invisible one")]
     Control,
-    /// A word that means something else on the command line.
-    #[error("means all accounts, and cannot be the name of one")]
+    /// A word that means something else where accounts are named, or two such names.
+    #[error(
+        "means something else where accounts are named: take one without a comma that is not 'everyone', 'nobody' or 'administrators'"
+    )]
     Reserved,
     /// A space at either end, or a leading dash, which the command line reads as an option.
     #[error("starts with a dash or a space, or ends in a space")]
@@ -47,6 +49,9 @@ pub enum LabelError {
 
 /// What stands for all accounts where the name of one is asked for.
 pub const EVERYONE: &str = "everyone";
+
+/// What no account can be named: it stands for several accounts, or for none, where accounts are listed.
+pub const RESERVED_ACCOUNT_NAMES: [&str; 3] = [EVERYONE, "nobody", "administrators"];
 
 /// Checks the name of an account or a token: it is printed on terminals, in logs and in answers to clients.
 ///

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Sqlite, audit, now, time};
 use crate::store::{
-    Account, AccountId, Actor, AuditAction, EVERYONE, Error, LabelError, NewAccount, PasswordHash,
-    check_label,
+    Account, AccountId, Actor, AuditAction, Error, LabelError, NewAccount, PasswordHash,
+    RESERVED_ACCOUNT_NAMES, check_label,
 };
 
 /// The columns that [`from_row`] reads, from a table named `accounts`.
@@ -56,7 +56,7 @@ impl Sqlite {
             reason,
         };
         check_label(new.name).map_err(refuse)?;
-        if key(new.name) == EVERYONE {
+        if new.name.contains(',') || RESERVED_ACCOUNT_NAMES.contains(&key(new.name).as_str()) {
             return Err(refuse(LabelError::Reserved));
         }
         self.write(|transaction| {
