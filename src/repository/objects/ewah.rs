@@ -8,6 +8,7 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bits {
     words: Vec<u64>,
+    len: usize,
 }
 
 /// The compressed form ends early, or holds more than the set has room for.
@@ -20,6 +21,7 @@ impl Bits {
     pub fn new(len: usize) -> Bits {
         Bits {
             words: vec![0; len.div_ceil(64)],
+            len,
         }
     }
 
@@ -100,6 +102,11 @@ impl Bits {
                 }
                 at = at.checked_add(1).ok_or(Malformed)?;
             }
+        }
+        // Counted with the others, a number that there is not would stand for one that is missing.
+        let used = self.len % 64;
+        if used != 0 && self.words.last().is_some_and(|last| last >> used != 0) {
+            return Err(Malformed);
         }
         Ok(len)
     }
@@ -187,6 +194,10 @@ mod tests {
         assert_eq!(Bits::new(100).toggle_compressed(&far), Err(Malformed));
         let ones = compress(&bits(256, 0..256));
         assert_eq!(Bits::new(128).toggle_compressed(&ones), Err(Malformed));
+        // In the last word, but beyond its used bits.
+        let stray = compress(&bits(128, [3, 101]));
+        assert_eq!(Bits::new(101).toggle_compressed(&stray), Err(Malformed));
+        assert!(Bits::new(102).toggle_compressed(&stray).is_ok());
         let mut zeros = compress(&bits(64, [3]));
         zeros[16..24].fill(0);
         assert!(Bits::new(0).toggle_compressed(&zeros).is_ok());
