@@ -8,6 +8,7 @@
 //! | [`protocol`] | bytes to git wire messages and back: pure, incremental, bounded |
 //! | [`store`] | accounts, tokens, access and the audit trail, in SQLite |
 //! | [`repository`] | bare repositories on disk: refs, objects, quarantine, ref transactions |
+//! | [`registrar`] | repositories made, renamed and deleted together with what the store keeps of them |
 //! | [`pack`] | which objects go along, writing and taking in packs, checks |
 //! | [`auth`] | the gate: credential to principal to grant |
 //! | [`upload_pack`], [`receive_pack`] | one fetch, one push: synchronous engines |
@@ -27,6 +28,7 @@ pub mod names;
 pub mod pack;
 pub mod protocol;
 pub mod receive_pack;
+pub mod registrar;
 pub mod repository;
 pub mod secret;
 pub mod server;

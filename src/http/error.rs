@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{permits, request_body};
 use crate::auth::{Refusal, RefusalKind};
-use crate::{receive_pack, repository, store, upload_pack};
+use crate::{receive_pack, registrar, repository, store, upload_pack};
 
 /// The challenge that git answers, and the realm by which no credential manager takes patgate for another server.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"patgate\", charset=\"UTF-8\"");
@@ -349,6 +349,17 @@ impl From<store::Error> for HttpError {
     /// Takes what no handler has an answer of its own for.
     fn from(error: store::Error) -> Self {
         HttpError::internal(chain(&error))
+    }
+}
+
+impl From<registrar::Error> for HttpError {
+    fn from(error: registrar::Error) -> Self {
+        use registrar::Error;
+        match error {
+            Error::Repository(error) => HttpError::from(error),
+            Error::Store(error) => HttpError::from(error),
+            Error::Left { .. } => HttpError::internal(chain(&error)),
+        }
     }
 }
 

@@ -21,6 +21,14 @@ fn root() -> Actor {
     })
 }
 
+/// A step that does nothing.
+fn nothing() -> Step<impl FnOnce() -> Result<(), Error>, impl FnOnce((), Error) -> Error> {
+    Step {
+        run: || Ok(()),
+        undo: |(), cause| cause,
+    }
+}
+
 struct Fixture {
     store: Store,
     path: PathBuf,
@@ -477,7 +485,7 @@ fn rights_follow_a_renamed_repository_and_end_with_a_deleted_one() {
         .grant_access(&CLI, Some("eve"), &access_path("C/P/New"), Role::Reader)
         .unwrap();
     f.store
-        .rename_access(&CLI, &repo("c/p/old"), &repo("C/P/New"))
+        .rename_repository(&CLI, &repo("c/p/old"), &repo("C/P/New"), nothing())
         .unwrap();
     let on = |account: &Account, path: &str| f.store.role_on(Some(account.id), &repo(path)).unwrap();
     assert_eq!(on(&bob, "C/P/Old"), None);
@@ -488,7 +496,7 @@ fn rights_follow_a_renamed_repository_and_end_with_a_deleted_one() {
         "what was given for another repository does not count"
     );
     f.store
-        .rename_access(&CLI, &repo("C/P/New"), &repo("C/P/NEW"))
+        .rename_repository(&CLI, &repo("C/P/New"), &repo("C/P/NEW"), nothing())
         .unwrap();
     assert_eq!(
         f.store.access(None).unwrap().first().unwrap().path.to_string(),
@@ -496,6 +504,72 @@ fn rights_follow_a_renamed_repository_and_end_with_a_deleted_one() {
     );
     f.store.delete_access(&CLI, &repo("C/P/new")).unwrap();
     assert!(f.store.access(None).unwrap().is_empty());
+}
+
+#[test]
+fn a_rename_whose_step_or_commit_fails_leaves_everything_as_it_was() {
+    let f = fixture();
+    let bob = f.account("bob");
+    for (name, role) in [("C/P/Old", Role::Administrator), ("C/P/New", Role::Contributor)] {
+        f.store
+            .grant_access(&CLI, Some("bob"), &access_path(name), role)
+            .unwrap();
+    }
+    let id = f.token(&bob, "AAAAAAAA").id;
+    let limits = TokenLimits {
+        paths: vec![access_path("C/P/New")],
+        ..TokenLimits::NONE
+    };
+    let change = TokenChange {
+        limits: Some(&limits),
+        ..TokenChange::default()
+    };
+    f.store.update_token(&CLI, &id, &change).unwrap();
+    let (old, new) = (repo("C/P/Old"), repo("C/P/New"));
+    let ids = f.store.repository_ids(&[old.clone(), new.clone()]).unwrap();
+    let state = || {
+        let access = f.store.access(None).unwrap();
+        let ids = f.store.repository_ids(&[old.clone(), new.clone()]).unwrap();
+        let events = f.store.audit_events(&AuditFilter::latest(100)).unwrap();
+        (
+            access,
+            ids,
+            events,
+            f.store.find_token(&id).unwrap().unwrap().limits,
+        )
+    };
+    let before = state();
+    assert_eq!((&before.1, &before.3), (&ids, &limits));
+
+    let refused = f.store.rename_repository(
+        &CLI,
+        &old,
+        &new,
+        Step {
+            run: || Err::<(), _>(Error::Corrupt("step")),
+            undo: |(), _| Error::Corrupt("undone"),
+        },
+    );
+    assert!(matches!(refused, Err(Error::Corrupt("step"))), "{refused:?}");
+    assert_eq!(state(), before);
+
+    f.store.fail_commits();
+    let mut undone = None;
+    let failed = f.store.rename_repository(
+        &CLI,
+        &old,
+        &new,
+        Step {
+            run: || Ok::<_, Error>("done"),
+            undo: |done, cause| {
+                undone = Some(done);
+                cause
+            },
+        },
+    );
+    assert!(matches!(failed, Err(Error::Database(_))), "{failed:?}");
+    assert_eq!(undone, Some("done"));
+    assert_eq!(state(), before);
 }
 
 #[test]
@@ -522,7 +596,7 @@ fn every_change_leaves_one_event_of_its_own() {
         .revoke_access(&CLI, Some("bob"), &access_path("C"))
         .unwrap();
     f.store
-        .rename_access(&CLI, &repo("C/P/R"), &repo("C/P/S"))
+        .rename_repository(&CLI, &repo("C/P/R"), &repo("C/P/S"), nothing())
         .unwrap();
     f.store.delete_access(&CLI, &repo("C/P/S")).unwrap();
     f.store.set_account_disabled(&CLI, "bob", true).unwrap();
@@ -618,7 +692,9 @@ fn the_generation_changes_with_every_change_of_a_right_by_whomever() {
         .grant_access(&CLI, None, &access_path("C"), Role::Reader)
         .unwrap();
     changed("a right");
-    other.rename_access(&CLI, &repo("C/P/R"), &repo("C/P/S")).unwrap();
+    other
+        .rename_repository(&CLI, &repo("C/P/R"), &repo("C/P/S"), nothing())
+        .unwrap();
     other.revoke_access(&CLI, None, &access_path("C")).unwrap();
     changed("a right taken away");
     other.set_account_disabled(&CLI, "bob", true).unwrap();
@@ -1024,17 +1100,21 @@ fn a_repository_keeps_its_id_through_a_rename_and_leaves_it_to_nobody() {
     assert_eq!(f.store.find_repository(ids[0]).unwrap(), Some(a.clone()));
     assert_eq!(f.store.find_repository(Uuid::nil()).unwrap(), None);
 
-    f.store.rename_access(&CLI, &a, &repo("C/Q/New")).unwrap();
+    f.store
+        .rename_repository(&CLI, &a, &repo("C/Q/New"), nothing())
+        .unwrap();
     assert_eq!(f.store.find_repository(ids[0]).unwrap(), Some(repo("C/Q/New")));
     assert_ne!(
         f.store.repository_ids(std::slice::from_ref(&a)).unwrap()[0],
         ids[0]
     );
     f.store
-        .rename_access(&CLI, &repo("C/Q/New"), &repo("C/Q/NEW"))
+        .rename_repository(&CLI, &repo("C/Q/New"), &repo("C/Q/NEW"), nothing())
         .unwrap();
     assert_eq!(f.store.find_repository(ids[0]).unwrap(), Some(repo("C/Q/NEW")));
-    f.store.rename_access(&CLI, &repo("C/Q/NEW"), &b).unwrap();
+    f.store
+        .rename_repository(&CLI, &repo("C/Q/NEW"), &b, nothing())
+        .unwrap();
     assert_eq!(
         f.store.repository_ids(std::slice::from_ref(&b)).unwrap(),
         [ids[0]]

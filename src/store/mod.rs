@@ -161,6 +161,17 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
+/// What is done outside the database together with a change of it, such as the renaming of a directory: the last thing
+/// before the commit, while nobody else can write. Both happen or neither does, but for a crash between the two.
+#[derive(Debug)]
+pub struct Step<R, U> {
+    /// Does it, all or nothing; if it fails, the change of the database is undone. It must be fast, and must not use the
+    /// store.
+    pub run: R,
+    /// Undoes it because the commit failed, and makes the error that the whole ends with.
+    pub undo: U,
+}
+
 /// A handle on the store; clones share it. All methods block, most for less than a millisecond, changes until they are
 /// on disk.
 #[derive(Debug, Clone)]
@@ -179,6 +190,14 @@ impl Store {
     /// [`Error::NewerSchema`], [`Error::NotOurs`], or what the system says.
     pub fn open(path: &Path) -> Result<Store, Error> {
         sqlite::Sqlite::open(path).map(|database| Store(Backend::Sqlite(Arc::new(database))))
+    }
+
+    /// Makes every commit of a change that is audited fail from now on.
+    #[cfg(test)]
+    pub(crate) fn fail_commits(&self) {
+        match &self.0 {
+            Backend::Sqlite(database) => database.fail_commits(),
+        }
     }
 
     /// Returns a number that differs from an earlier one if accounts, tokens, access or policies were changed in
@@ -616,15 +635,25 @@ impl Store {
         }
     }
 
-    /// Moves the rights on one repository, and limits of tokens that name it, to its new name. Rights that were on the
-    /// new name are dropped: they were given for another repository.
+    /// Moves the rights on one repository, and limits of tokens that name it, to its new name, together with `step`,
+    /// which renames the repository itself. Rights that were on the new name are dropped: they were given for another
+    /// repository.
+    ///
+    /// No second call undoes this one: it would take along the limits that named `to` before, and the rights on `to`
+    /// would be gone.
     ///
     /// # Errors
     ///
-    /// When the database cannot be written.
-    pub fn rename_access(&self, actor: &Actor, from: &RepoPath, to: &RepoPath) -> Result<(), Error> {
+    /// When the database cannot be written, or that of the step.
+    pub fn rename_repository<T, E: From<Error>>(
+        &self,
+        actor: &Actor,
+        from: &RepoPath,
+        to: &RepoPath,
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
         match &self.0 {
-            Backend::Sqlite(database) => database.rename_access(actor, from, to),
+            Backend::Sqlite(database) => database.rename_repository(actor, from, to, step),
         }
     }
 

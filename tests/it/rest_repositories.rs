@@ -747,3 +747,37 @@ fn a_git_url_tells_its_collection_and_project() {
         .get("/acme/web/_git/shop/vsts/info")
         .says(403, &["vso.code"]);
 }
+
+#[test]
+fn a_rename_that_is_refused_leaves_limits_rights_and_the_trail_as_they_were() {
+    let (server, admin) = with_administrator(&Setup::plain());
+    repositories(&server, &["Acme/Web/Hidden"]);
+    let cli = server.cli();
+    cli.user("carol");
+    cli.ok(&["access", "grant", "carol", "contributor", "Acme/Web/Tgt"]);
+    let limited = cli.token("root", "app_token");
+    cli.limit(
+        &limited,
+        &json!({ "paths": ["Acme/Web/Tgt"], "refs": [], "networks": [] }),
+    );
+    // Something that is no repository has the name.
+    std::fs::create_dir(server.setup().repos().join("Acme/Web/Tgt.git")).unwrap();
+    let rest = Rest::new(&server, &admin);
+    let hidden = "/Acme/Web/_apis/git/repositories/Hidden";
+    rest.patch(hidden, &json!({ "name": "Tgt" }))
+        .is_error(409, "GitRepositoryNameAlreadyExistsException");
+    rest.with_token(&limited).get(hidden).is(403);
+    let again = cli.run(&["repo", "rename", "Acme/Web/Hidden", "Acme/Web/Tgt"]);
+    again.failed();
+    rest.with_token(&limited).get(hidden).is(403);
+    let access = cli.json(&["access", "list"]);
+    assert_eq!(access[0]["path"], "Acme/Web/Tgt");
+    let events = cli.json(&["audit", "list"]);
+    assert!(
+        events
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|event| event["action"] != "repository.rename")
+    );
+}

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::args::CommonArgs;
 use super::output::{CliError, Console, Table, confirm};
 use crate::names::{AccessPath, RepoPath};
+use crate::registrar::{self, Registrar};
 use crate::repository::registry::{CreateOptions, Options};
 use crate::repository::{Error, Repositories};
 use crate::store::{Actor, AuditAction, Role, Store};
@@ -242,12 +243,7 @@ fn rename(
         }
         .into());
     }
-    // Rights first: if the rest fails they are on a name that nothing has, and not on somebody else's repository.
-    records.rename_access(&from, to)?;
-    if let Err(error) = repositories.rename(&from, to) {
-        records.rename_access(to, &from)?;
-        return Err(error.into());
-    }
+    records.registrar(&repositories).rename(&from, to)?;
     console.note(&format!(
         "'{from}' is now '{to}'; clones need its new address: git remote set-url origin https://SERVER{}",
         to.url_path()
@@ -326,8 +322,12 @@ impl Records {
         Ok(())
     }
 
-    fn rename_access(&self, from: &RepoPath, to: &RepoPath) -> Result<(), CliError> {
-        Ok(self.0.rename_access(&Actor::CommandLine, from, to)?)
+    fn registrar<'a>(&'a self, repositories: &'a Repositories) -> Registrar<'a> {
+        Registrar {
+            store: &self.0,
+            repositories,
+            actor: &Actor::CommandLine,
+        }
     }
 
     fn delete_access(&self, path: &RepoPath) -> Result<(), CliError> {
@@ -338,6 +338,16 @@ impl Records {
         Ok(self
             .0
             .record_event(&Actor::CommandLine, action, &path.to_string(), details)?)
+    }
+}
+
+impl From<registrar::Error> for CliError {
+    fn from(error: registrar::Error) -> Self {
+        match error {
+            registrar::Error::Repository(error) => error.into(),
+            registrar::Error::Store(error) => error.into(),
+            registrar::Error::Left { .. } => CliError::from_error(&error),
+        }
     }
 }
 

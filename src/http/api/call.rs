@@ -21,6 +21,7 @@ use crate::http::forwarded::NoHost;
 use crate::http::router::{ApiScope, Place};
 use crate::http::running::Engines;
 use crate::names::RepoPath;
+use crate::registrar::Registrar;
 use crate::repository::Repositories;
 use crate::store::{Actor, Store};
 use crate::telemetry::{Metrics, Record};
@@ -177,6 +178,15 @@ impl Call {
     /// All repositories.
     pub fn repositories(&self) -> &Repositories {
         &self.context.shared.services.repositories
+    }
+
+    /// What changes repositories on behalf of `actor`.
+    pub fn registrar<'a>(&'a self, actor: &'a Actor) -> Registrar<'a> {
+        Registrar {
+            store: self.store(),
+            repositories: self.repositories(),
+            actor,
+        }
     }
 
     /// The ids of this installation.

@@ -1,8 +1,7 @@
 //! Repositories: listed, read, made, renamed, deleted, and their default branch.
 //!
 //! Invariants: what is absent and what the caller may not know of is answered alike; every change is asked of the gate by
-//! `authorize_manage`, for a rename on both names, and is in the audit trail. Rights are moved or taken away before the
-//! repository is: what fails in between leaves rights on a name that nothing has, and not on somebody else's repository.
+//! `authorize_manage`, for a rename on both names, and is in the audit trail.
 
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use crate::auth::scope::Operation;
 use crate::auth::{Refusal, RefusalKind};
 use crate::http::error::HttpError;
 use crate::names::{self, Quoted, RepoPath, url_component};
+use crate::registrar;
 use crate::repository::refs::Head;
 use crate::repository::registry::CreateOptions;
 use crate::repository::{self, Repository};
@@ -615,17 +615,16 @@ fn rename(call: &Call, from: &RepoPath, name: &str) -> Result<RepoPath, HttpErro
     {
         return Err(taken());
     }
-    let actor = call.actor()?;
-    call.store().rename_access(&actor, from, &to)?;
-    match call.repositories().rename(from, &to) {
+    match call.registrar(&call.actor()?).rename(from, &to) {
         Ok(()) => Ok(to),
-        Err(error) => {
-            call.store().rename_access(&actor, &to, from)?;
-            match error {
-                repository::Error::Exists { .. } | repository::Error::CaseConflict { .. } => Err(taken()),
-                error => Err(error.into()),
-            }
+        Err(registrar::Error::Repository(
+            repository::Error::Exists { .. } | repository::Error::CaseConflict { .. },
+        )) => Err(taken()),
+        // Another caller was a moment faster.
+        Err(registrar::Error::Repository(repository::Error::Missing { .. })) => {
+            Err(no_repository(from.repository()))
         }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -231,7 +231,8 @@ impl Repositories {
         self.open(path)
     }
 
-    /// Moves a repository. Whoever has it open goes on reading it until the next request.
+    /// Moves a repository, durably: it is moved or it is not. Whoever has it open goes on reading it until the next
+    /// request.
     ///
     /// # Errors
     ///
@@ -249,7 +250,8 @@ impl Repositories {
         self.check_free(to, Some(from))?;
         self.forget(from);
         self.put(&self.git_dir(from), to)?;
-        self.remove_empty_parents(from)
+        self.remove_empty_parents(from);
+        Ok(())
     }
 
     /// Removes a repository. It is gone at once; its files follow, at the next sweep if need be.
@@ -271,7 +273,7 @@ impl Repositories {
             .at("write in", &self.root)?;
         let git_dir = self.git_dir(path);
         durable::rename(&git_dir, &trash.path().join("repository.git")).at("remove", &git_dir)?;
-        self.remove_empty_parents(path)?;
+        self.remove_empty_parents(path);
         let place = trash.path().to_owned();
         if let Err(error) = trash.close() {
             tracing::warn!(path = %place.display(), %error, "files of a deleted repository are left to the next sweep");
@@ -404,7 +406,7 @@ impl Repositories {
         Ok(())
     }
 
-    /// Moves the repository at `from` to its place.
+    /// Moves the repository at `from` to its place, durably, or leaves it where it is.
     fn put(&self, from: &Path, path: &RepoPath) -> Result<(), Error> {
         let git_dir = self.git_dir(path);
         let project_dir = self.root.join(path.collection()).join(path.project());
@@ -412,10 +414,15 @@ impl Repositories {
             durable::create_dirs(&project_dir).at("make", &project_dir)?;
             match fs::rename(from, &git_dir) {
                 Ok(()) => {
-                    if let Some(parent) = from.parent() {
-                        durable::sync_dir(parent).at("sync", parent)?;
-                    }
-                    return durable::sync_dir(&project_dir).at("sync", &project_dir);
+                    return sync_parents(from, &git_dir).inspect_err(|error| {
+                        tracing::warn!(path = %git_dir.display(), %error, "cannot make a new name durable");
+                        if let Err(error) = fs::rename(&git_dir, from) {
+                            tracing::error!(
+                                from = %git_dir.display(), to = %from.display(), %error,
+                                "cannot move a repository back: move it by hand"
+                            );
+                        }
+                    });
                 }
                 // Another process removed the project because it was empty.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {}
@@ -435,7 +442,8 @@ impl Repositories {
         Err(Error::io("make", &git_dir, io::ErrorKind::NotFound.into()))
     }
 
-    fn remove_empty_parents(&self, path: &RepoPath) -> Result<(), Error> {
+    /// Removes the folders of a project and a collection that nothing is left in. One that stays harms nobody.
+    fn remove_empty_parents(&self, path: &RepoPath) {
         let collection_dir = self.root.join(path.collection());
         for dir in [&collection_dir.join(path.project()), &collection_dir] {
             match fs::remove_dir(dir) {
@@ -449,10 +457,12 @@ impl Repositories {
                     ) => {}
                 // A link to a project or collection elsewhere stays.
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
-                Err(error) => return Err(error).at("remove", dir),
+                Err(error) => {
+                    tracing::warn!(path = %dir.display(), %error, "cannot remove an empty folder");
+                    return;
+                }
             }
         }
-        Ok(())
     }
 
     fn forget(&self, path: &RepoPath) {
@@ -462,6 +472,14 @@ impl Repositories {
             .by_path
             .remove(path);
     }
+}
+
+/// Makes it durable that what was at `from` is at `to`.
+fn sync_parents(from: &Path, to: &Path) -> Result<(), Error> {
+    for parent in [from.parent(), to.parent()].into_iter().flatten() {
+        durable::sync_dir(parent).at("sync", parent)?;
+    }
+    Ok(())
 }
 
 /// Removes a directory whose maker does not hold it any more.

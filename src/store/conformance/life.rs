@@ -442,7 +442,7 @@ fn limits_follow_a_renamed_repository_and_stay_with_a_deleted_one() {
     let free = f.token(&bob, "EEEEEEEE").id;
     let before = f.store.generation().unwrap();
     f.store
-        .rename_access(&CLI, &repo("C/P/Old"), &repo("C/P/New"))
+        .rename_repository(&CLI, &repo("C/P/Old"), &repo("C/P/New"), nothing())
         .unwrap();
     assert_eq!(f.event().details["limited_tokens"], 2);
     assert_ne!(f.store.generation().unwrap(), before, "the gate hears of it");
@@ -453,7 +453,7 @@ fn limits_follow_a_renamed_repository_and_stay_with_a_deleted_one() {
     assert_eq!(limits(&both), limited(&["C/P/New"]));
     assert!(limits(&free).is_empty());
     f.store
-        .rename_access(&CLI, &repo("c/p/new"), &repo("C/P/NEW"))
+        .rename_repository(&CLI, &repo("c/p/new"), &repo("C/P/NEW"), nothing())
         .unwrap();
     assert_eq!(limits(&new), limited(&["C/P/NEW"]), "the spelling, too");
     f.store.delete_access(&CLI, &repo("C/P/NEW")).unwrap();

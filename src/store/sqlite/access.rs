@@ -1,11 +1,11 @@
 //! Who may do what where.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde_json::json;
 
 use super::{Sqlite, accounts, audit, repository_ids, tokens};
 use crate::names::{AccessPath, RepoPath};
-use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role};
+use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role, Step};
 
 /// Finds the number and the name of an account; everyone has neither.
 fn who(connection: &Connection, account: Option<&str>) -> Result<(Option<i64>, Option<String>), Error> {
@@ -121,13 +121,14 @@ impl Sqlite {
         })
     }
 
-    pub(in crate::store) fn rename_access(
+    pub(in crate::store) fn rename_repository<T, E: From<Error>>(
         &self,
         actor: &Actor,
         from: &RepoPath,
         to: &RepoPath,
-    ) -> Result<(), Error> {
-        self.write(|transaction| {
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
+        let change = |transaction: &Transaction<'_>| {
             let dropped = if from.key() == to.key() {
                 0
             } else {
@@ -152,7 +153,8 @@ impl Sqlite {
                 &from.to_string(),
                 &details,
             )
-        })
+        };
+        self.write_with(change, step)
     }
 
     pub(in crate::store) fn delete_access(&self, actor: &Actor, repository: &RepoPath) -> Result<(), Error> {

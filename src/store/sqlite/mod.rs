@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::Error;
+use super::{Error, Step};
 
 /// What brings a database from one version to the next; `user_version` counts how many of them were applied.
 const MIGRATIONS: [&str; 2] = [
@@ -112,6 +112,33 @@ impl Sqlite {
         let outcome = change(&transaction)?;
         transaction.commit()?;
         Ok(outcome)
+    }
+
+    /// Adds what breaks a foreign key with every event, at a moment when only the commit can notice.
+    #[cfg(test)]
+    pub(super) fn fail_commits(&self) {
+        let batch = "CREATE TABLE doomed (x INTEGER REFERENCES accounts (id) DEFERRABLE INITIALLY DEFERRED);
+             CREATE TRIGGER doom AFTER INSERT ON audit_events BEGIN INSERT INTO doomed VALUES (-1); END;";
+        lock(&self.writer).execute_batch(batch).unwrap();
+    }
+
+    /// Runs `change`, then `step`, in a transaction that is committed if both succeed and undone if not.
+    fn write_with<T, E: From<Error>>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<(), Error>,
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
+        // Held until the step is undone, if it must be.
+        let mut connection = lock(&self.writer);
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(Error::from)?;
+        change(&transaction)?;
+        let done = (step.run)()?;
+        match transaction.commit() {
+            Ok(()) => Ok(done),
+            Err(error) => Err((step.undo)(done, error.into())),
+        }
     }
 
     /// Runs `question` on one snapshot of the database.
