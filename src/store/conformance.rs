@@ -502,7 +502,9 @@ fn rights_follow_a_renamed_repository_and_end_with_a_deleted_one() {
         f.store.access(None).unwrap().first().unwrap().path.to_string(),
         "C/P/NEW"
     );
-    f.store.delete_access(&CLI, &repo("C/P/new")).unwrap();
+    f.store
+        .delete_repository(&CLI, &repo("C/P/new"), nothing())
+        .unwrap();
     assert!(f.store.access(None).unwrap().is_empty());
 }
 
@@ -598,7 +600,9 @@ fn every_change_leaves_one_event_of_its_own() {
     f.store
         .rename_repository(&CLI, &repo("C/P/R"), &repo("C/P/S"), nothing())
         .unwrap();
-    f.store.delete_access(&CLI, &repo("C/P/S")).unwrap();
+    f.store
+        .delete_repository(&CLI, &repo("C/P/S"), nothing())
+        .unwrap();
     f.store.set_account_disabled(&CLI, "bob", true).unwrap();
     f.store.set_account_disabled(&CLI, "bob", false).unwrap();
     f.store
@@ -1121,7 +1125,7 @@ fn a_repository_keeps_its_id_through_a_rename_and_leaves_it_to_nobody() {
     );
     assert_eq!(f.store.find_repository(ids[1]).unwrap(), None);
 
-    f.store.delete_access(&CLI, &b).unwrap();
+    f.store.delete_repository(&CLI, &b, nothing()).unwrap();
     assert_eq!(f.store.find_repository(ids[0]).unwrap(), None);
     assert_ne!(f.store.repository_ids(&[b]).unwrap(), [ids[0]]);
     assert!(f.store.repository_ids(&[]).unwrap().is_empty());

@@ -657,15 +657,21 @@ impl Store {
         }
     }
 
-    /// Removes all rights on one repository, so that a later one of the same name does not inherit them. Limits of tokens
-    /// that name it stay, or the tokens would open more than before.
+    /// Removes all rights on one repository, so that a later one of the same name does not inherit them, together with
+    /// `step`, which removes the repository itself. Limits of tokens that name it stay, or the tokens would open more than
+    /// before.
     ///
     /// # Errors
     ///
-    /// When the database cannot be written.
-    pub fn delete_access(&self, actor: &Actor, repository: &RepoPath) -> Result<(), Error> {
+    /// When the database cannot be written, or that of the step.
+    pub fn delete_repository<T, E: From<Error>>(
+        &self,
+        actor: &Actor,
+        repository: &RepoPath,
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
         match &self.0 {
-            Backend::Sqlite(database) => database.delete_access(actor, repository),
+            Backend::Sqlite(database) => database.delete_repository(actor, repository, step),
         }
     }
 
@@ -859,6 +865,24 @@ impl Store {
     ) -> Result<(), Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.record_event(actor, action, subject, details),
+        }
+    }
+
+    /// Adds an event to the audit trail together with `step`, which does what it tells of.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written, or that of the step.
+    pub fn record_event_with<T, E: From<Error>>(
+        &self,
+        actor: &Actor,
+        action: AuditAction,
+        subject: &str,
+        details: &serde_json::Value,
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.record_event_with(actor, action, subject, details, step),
         }
     }
 

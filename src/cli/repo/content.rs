@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -16,6 +17,7 @@ use crate::pack::import::Source;
 use crate::pack::ingest::Progress;
 use crate::pack::{fsck as checks, maintain as joining, verify};
 use crate::repository::registry::CreateOptions;
+use crate::store::AuditAction;
 
 /// How often a line of progress is drawn anew.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
@@ -96,7 +98,10 @@ pub(super) fn import(
         object_hash: opened.object_hash(),
         default_branch,
     };
-    let target = repositories.create(path, &options)?;
+    repositories.require_free(path)?;
+    // It has no name before it is whole, so nobody sees half of it, and nothing is left of one that fails.
+    let new = repositories.prepare(&options)?;
+    let target = Arc::new(new.open()?);
     let mut meter = Meter::new();
     let checked = (!no_check).then(checks::Options::default);
     let imported = opened.copy_into(
@@ -117,8 +122,6 @@ pub(super) fn import(
     let imported = match imported {
         Ok(imported) => imported,
         Err(error) => {
-            // Nobody has been given rights on it yet, and a half-made repository helps nobody.
-            repositories.delete(path)?;
             if interrupt.is_triggered() {
                 return Err(CliError::failure("interrupted: nothing was imported"));
             }
@@ -132,7 +135,11 @@ pub(super) fn import(
         }
     };
     let details = json!({ "objects": imported.objects, "bytes": imported.bytes, "refs": imported.refs });
-    records.imported(path, &details, is_public)?;
+    drop(target);
+    records
+        .registrar(&repositories)
+        .place(&new, path, AuditAction::RepositoryImport, &details)?;
+    records.make_public(path, is_public)?;
     console.note(&format!(
         "made '{path}' with {} refs, {} objects and {} bytes",
         imported.refs, imported.objects, imported.bytes

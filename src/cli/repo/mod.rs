@@ -17,7 +17,7 @@ use crate::names::{AccessPath, RepoPath};
 use crate::registrar::{self, Registrar};
 use crate::repository::registry::{CreateOptions, Options};
 use crate::repository::{Error, Repositories};
-use crate::store::{Actor, AuditAction, Role, Store};
+use crate::store::{Actor, Role, Store};
 
 /// What can be done with repositories.
 #[derive(Debug, Subcommand)]
@@ -176,8 +176,8 @@ fn create(
 ) -> Result<(), CliError> {
     let repositories = open_root(common)?;
     let records = Records(common.create_store()?);
-    repositories.create(path, options)?;
-    records.created(path, options, is_public)?;
+    records.registrar(&repositories).create(path, options)?;
+    records.make_public(path, is_public)?;
     console.note(&format!(
         "made '{path}'; its address is https://SERVER{}",
         path.url_path()
@@ -265,9 +265,7 @@ fn delete(
         confirm(&warning, &[path.repository(), &path.to_string()], answer, console)?;
     }
     let records = Records(common.create_store()?);
-    // Rights first: whatever gets the name later must not inherit them.
-    records.delete_access(&path)?;
-    repositories.delete(&path)?;
+    records.registrar(&repositories).delete(&path)?;
     console.note(&format!("deleted '{path}'"));
     Ok(())
 }
@@ -299,20 +297,6 @@ fn require(repositories: &Repositories, path: &RepoPath) -> Result<RepoPath, Cli
 struct Records(Store);
 
 impl Records {
-    fn created(&self, path: &RepoPath, options: &CreateOptions, is_public: bool) -> Result<(), CliError> {
-        let details = json!({
-            "object_format": options.object_hash.to_string(),
-            "default_branch": options.default_branch,
-        });
-        self.record(AuditAction::RepositoryCreate, path, &details)?;
-        self.make_public(path, is_public)
-    }
-
-    fn imported(&self, path: &RepoPath, details: &Value, is_public: bool) -> Result<(), CliError> {
-        self.record(AuditAction::RepositoryImport, path, details)?;
-        self.make_public(path, is_public)
-    }
-
     fn make_public(&self, path: &RepoPath, is_public: bool) -> Result<(), CliError> {
         if is_public {
             let place = AccessPath::Repository(path.clone());
@@ -328,16 +312,6 @@ impl Records {
             repositories,
             actor: &Actor::CommandLine,
         }
-    }
-
-    fn delete_access(&self, path: &RepoPath) -> Result<(), CliError> {
-        Ok(self.0.delete_access(&Actor::CommandLine, path)?)
-    }
-
-    fn record(&self, action: AuditAction, path: &RepoPath, details: &Value) -> Result<(), CliError> {
-        Ok(self
-            .0
-            .record_event(&Actor::CommandLine, action, &path.to_string(), details)?)
     }
 }
 

@@ -3,14 +3,12 @@
 //! Invariants: what is absent and what the caller may not know of is answered alike; every change is asked of the gate by
 //! `authorize_manage`, for a rename on both names, and is in the audit trail.
 
-use std::sync::Arc;
-
 use bstr::{BStr, ByteSlice};
 use hyper::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::call::Call;
@@ -27,7 +25,6 @@ use crate::registrar;
 use crate::repository::refs::Head;
 use crate::repository::registry::CreateOptions;
 use crate::repository::{self, Repository};
-use crate::store::AuditAction;
 
 pub(super) const GIT: Versions = Versions::Released(2);
 
@@ -431,23 +428,15 @@ fn create(call: &Call) -> Result<Reply, HttpError> {
         object_hash: gix_hash::Kind::Sha1,
         default_branch: "main".to_owned(),
     };
-    match call.repositories().create(&path, &new) {
-        Ok(_) => {}
+    match call.registrar(&call.actor()?).create(&path, &new) {
+        Ok(()) => {}
         // Another caller was a moment faster.
-        Err(repository::Error::Exists { .. } | repository::Error::CaseConflict { .. }) => return Err(taken()),
+        Err(registrar::Error::Repository(
+            repository::Error::Exists { .. } | repository::Error::CaseConflict { .. },
+        )) => return Err(taken()),
         Err(error) => return Err(error.into()),
     }
     call.context.record.set_repository(&path.to_string());
-    let details = json!({
-        "object_format": new.object_hash.to_string(),
-        "default_branch": new.default_branch,
-    });
-    call.store().record_event(
-        &call.actor()?,
-        AuditAction::RepositoryCreate,
-        &path.to_string(),
-        &details,
-    )?;
     Reply::json(StatusCode::CREATED, &describe(call, &path)?)
 }
 
@@ -649,43 +638,30 @@ fn check_branch(repository: &Repository, branch: &str) -> Result<(), HttpError> 
 }
 
 fn set_default_branch(call: &Call, path: &RepoPath, branch: &str) -> Result<(), HttpError> {
-    let repository: Arc<Repository> = call.repositories().open(path)?;
-    let before = match repository.refs()?.head() {
-        Head::Symbolic { target, .. } => Some(target.to_str_lossy().into_owned()),
-        Head::Detached(_) => None,
-    };
-    match repository.set_head(BStr::new(branch)) {
-        Ok(()) => {}
-        Err(error @ repository::Error::BranchName { .. }) => {
-            return Err(HttpError::bad_request(format!(
-                "The field 'defaultBranch' cannot be taken: {error}."
-            )));
-        }
-        Err(error) => return Err(error.into()),
+    match call.registrar(&call.actor()?).set_default_branch(path, branch) {
+        Err(registrar::Error::Repository(error @ repository::Error::BranchName { .. })) => Err(
+            HttpError::bad_request(format!("The field 'defaultBranch' cannot be taken: {error}.")),
+        ),
+        outcome => Ok(outcome?),
     }
-    let details = json!({ "default_branch": branch, "before": before });
-    call.store().record_event(
-        &call.actor()?,
-        AuditAction::RepositoryUpdate,
-        &path.to_string(),
-        &details,
-    )?;
-    Ok(())
 }
 
 fn delete(call: &Call) -> Result<Reply, HttpError> {
     let path = open_to_manage(call)?;
-    call.store().delete_access(&call.actor()?, &path)?;
-    match call.repositories().delete(&path) {
+    match call.registrar(&call.actor()?).delete(&path) {
         Ok(()) => Ok(Reply::nothing()),
         // Another caller was a moment faster.
-        Err(repository::Error::Missing { .. }) => Err(no_repository(&call.argument("repositoryId"))),
+        Err(registrar::Error::Repository(repository::Error::Missing { .. })) => {
+            Err(no_repository(&call.argument("repositoryId")))
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn now() -> Value {

@@ -23,6 +23,9 @@ const NEW_PREFIX: &str = ".patgate-new-";
 /// Beginning of the names of repositories that are being removed.
 const TRASH_PREFIX: &str = ".patgate-trash-";
 
+/// Beginning of the names of what must not be removed, although it has no name.
+const KEPT_PREFIX: &str = ".patgate-kept-";
+
 /// Repositories kept open when nothing else is said; each holds its packs mapped.
 const OPEN_REPOSITORIES_MAX: usize = 256;
 
@@ -45,6 +48,78 @@ pub struct CreateOptions {
     pub object_hash: gix_hash::Kind,
     /// Branch that HEAD points at: `main`, or in full `refs/heads/main`.
     pub default_branch: String,
+}
+
+/// A directory in the root that no sweep takes for a leftover while it is held; it is removed when dropped.
+#[derive(Debug)]
+struct Held {
+    dir: tempfile::TempDir,
+    _alive: File,
+}
+
+impl Held {
+    fn new(prefix: &str, root: &Path) -> Result<Held, Error> {
+        let dir = tempfile::Builder::new()
+            .prefix(prefix)
+            .tempdir_in(root)
+            .at("write in", root)?;
+        let alive = File::open(dir.path()).at("open", dir.path())?;
+        alive.lock().at("lock", dir.path())?;
+        Ok(Held { dir, _alive: alive })
+    }
+
+    fn git_dir(&self) -> PathBuf {
+        self.dir.path().join("repository.git")
+    }
+}
+
+/// A repository that has no name yet; it is removed when dropped.
+#[derive(Debug)]
+pub struct New(Held);
+
+impl New {
+    /// Opens it, to be filled before it gets its name.
+    ///
+    /// # Errors
+    ///
+    /// When the system fails.
+    pub fn open(&self) -> Result<Repository, Error> {
+        Repository::open(&self.0.git_dir())
+    }
+}
+
+/// A repository that has lost its name, and can have it back; it is removed when dropped.
+#[derive(Debug)]
+pub struct Discarded {
+    held: Held,
+    path: RepoPath,
+}
+
+impl Discarded {
+    /// Removes its files. What cannot be removed is left to the next sweep.
+    pub fn remove(self) {
+        let place = self.held.dir.path().to_owned();
+        if let Err(error) = self.held.dir.close() {
+            tracing::warn!(path = %place.display(), %error, "files of a deleted repository are left to the next sweep");
+        }
+    }
+
+    /// Keeps its files where no sweep removes them, and returns where.
+    fn keep(self, root: &Path) -> PathBuf {
+        let place = self.held.dir.keep();
+        let suffix = place.file_name().map(|name| name.to_string_lossy().into_owned());
+        let kept = root.join(format!(
+            "{KEPT_PREFIX}{}",
+            suffix.unwrap_or_default().trim_start_matches(TRASH_PREFIX)
+        ));
+        match durable::rename(&place, &kept) {
+            Ok(()) => kept,
+            Err(error) => {
+                tracing::error!(path = %place.display(), %error, "move this away before the next start, which removes it");
+                place
+            }
+        }
+    }
 }
 
 /// All repositories below one root.
@@ -215,20 +290,40 @@ impl Repositories {
     /// When a repository, or a directory on the way, has the name but for the case of letters; when the branch name is
     /// invalid; when the system fails.
     pub fn create(&self, path: &RepoPath, options: &CreateOptions) -> Result<Arc<Repository>, Error> {
+        self.require_free(path)?;
+        self.place(&self.prepare(options)?, path)?;
+        self.open(path)
+    }
+
+    /// Tells whether there can be a new repository `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repositories::create`].
+    pub fn require_free(&self, path: &RepoPath) -> Result<(), Error> {
+        self.check_free(path, None)
+    }
+
+    /// Makes an empty repository that has no name yet; [`Repositories::place`] gives it one.
+    ///
+    /// # Errors
+    ///
+    /// When the branch name is invalid, or the system fails.
+    pub fn prepare(&self, options: &CreateOptions) -> Result<New, Error> {
+        let new = New(Held::new(NEW_PREFIX, &self.root)?);
+        create(&new.0.git_dir(), options.object_hash, &options.default_branch)?;
+        Ok(new)
+    }
+
+    /// Gives a new repository its name, durably; takes milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken, as for [`Repositories::create`], or the system fails.
+    pub fn place(&self, new: &New, path: &RepoPath) -> Result<(), Error> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_free(path, None)?;
-        let new = tempfile::Builder::new()
-            .prefix(NEW_PREFIX)
-            .tempdir_in(&self.root)
-            .at("write in", &self.root)?;
-        // Held while the directory is filled, so that no sweep takes it for a leftover.
-        let alive = File::open(new.path()).at("open", new.path())?;
-        alive.lock().at("lock", new.path())?;
-        let built = new.path().join("repository.git");
-        create(&built, options.object_hash, &options.default_branch)?;
-        self.put(&built, path)?;
-        drop(new);
-        self.open(path)
+        self.put(&new.0.git_dir(), path)
     }
 
     /// Moves a repository, durably: it is moved or it is not. Whoever has it open goes on reading it until the next
@@ -260,6 +355,15 @@ impl Repositories {
     ///
     /// When there is no such repository, or the system fails.
     pub fn delete(&self, path: &RepoPath) -> Result<(), Error> {
+        self.discard(path).map(Discarded::remove)
+    }
+
+    /// Takes a repository its name, durably; it is there or it is not. Takes milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such repository, or the system fails.
+    pub fn discard(&self, path: &RepoPath) -> Result<Discarded, Error> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_repository(path) {
             return Err(Error::Missing {
@@ -267,18 +371,36 @@ impl Repositories {
             });
         }
         self.forget(path);
-        let trash = tempfile::Builder::new()
-            .prefix(TRASH_PREFIX)
-            .tempdir_in(&self.root)
-            .at("write in", &self.root)?;
-        let git_dir = self.git_dir(path);
-        durable::rename(&git_dir, &trash.path().join("repository.git")).at("remove", &git_dir)?;
-        self.remove_empty_parents(path);
-        let place = trash.path().to_owned();
-        if let Err(error) = trash.close() {
-            tracing::warn!(path = %place.display(), %error, "files of a deleted repository are left to the next sweep");
+        let held = Held::new(TRASH_PREFIX, &self.root)?;
+        let discarded = Discarded {
+            held,
+            path: path.clone(),
+        };
+        if let Err(error) = move_durably(&self.git_dir(path), &discarded.held.git_dir()) {
+            // It could not be moved back: dropped, it would be lost.
+            if discarded.held.git_dir().exists() {
+                let kept = discarded.keep(&self.root);
+                tracing::error!(repository = %path, kept = %kept.display(), "move the repository back by hand");
+            }
+            return Err(error);
         }
-        Ok(())
+        self.remove_empty_parents(path);
+        Ok(discarded)
+    }
+
+    /// Gives a repository its name back.
+    ///
+    /// # Errors
+    ///
+    /// When something else has the name by now, or the system fails; its files are kept then, in the place that is
+    /// returned.
+    pub fn restore(&self, discarded: Discarded) -> Result<(), (Error, PathBuf)> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = &discarded.path;
+        let outcome = self
+            .check_free(path, None)
+            .and_then(|()| self.put(&discarded.held.git_dir(), path));
+        outcome.map_err(|error| (error, discarded.keep(&self.root)))
     }
 
     /// Removes what crashes left in the root, and lets every repository recover. What cannot be recovered is logged
@@ -413,17 +535,7 @@ impl Repositories {
         for _ in 0..DIRECTORY_ATTEMPTS {
             durable::create_dirs(&project_dir).at("make", &project_dir)?;
             match fs::rename(from, &git_dir) {
-                Ok(()) => {
-                    return sync_parents(from, &git_dir).inspect_err(|error| {
-                        tracing::warn!(path = %git_dir.display(), %error, "cannot make a new name durable");
-                        if let Err(error) = fs::rename(&git_dir, from) {
-                            tracing::error!(
-                                from = %git_dir.display(), to = %from.display(), %error,
-                                "cannot move a repository back: move it by hand"
-                            );
-                        }
-                    });
-                }
+                Ok(()) => return settle(from, &git_dir),
                 // Another process removed the project because it was empty.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {}
                 Err(error)
@@ -474,12 +586,27 @@ impl Repositories {
     }
 }
 
-/// Makes it durable that what was at `from` is at `to`.
-fn sync_parents(from: &Path, to: &Path) -> Result<(), Error> {
-    for parent in [from.parent(), to.parent()].into_iter().flatten() {
-        durable::sync_dir(parent).at("sync", parent)?;
-    }
-    Ok(())
+/// Moves a repository durably, or leaves it where it is.
+fn move_durably(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).at("move", from)?;
+    settle(from, to)
+}
+
+/// Makes it durable that what was at `from` is at `to`, or moves it back.
+fn settle(from: &Path, to: &Path) -> Result<(), Error> {
+    let parents = [from.parent(), to.parent()];
+    let synced = parents
+        .into_iter()
+        .flatten()
+        .try_for_each(|parent| durable::sync_dir(parent).at("sync", parent));
+    synced.inspect_err(|_| {
+        if let Err(error) = fs::rename(to, from) {
+            tracing::error!(
+                from = %to.display(), to = %from.display(), %error,
+                "cannot move a repository back: move it by hand"
+            );
+        }
+    })
 }
 
 /// Removes a directory whose maker does not hold it any more.

@@ -291,3 +291,33 @@ fn what_is_no_served_repository_is_refused_by_name() {
     let repository = Repository::open(&root.path().join("work/.git")).unwrap();
     assert!(!repository.settings().is_bare);
 }
+
+#[test]
+fn a_discarded_repository_is_safe_from_sweeps_until_it_is_restored_or_removed() {
+    let (root, repositories) = created(&["C/P/R"]);
+    let discarded = repositories.discard(&path("C/P/R")).unwrap();
+    assert!(listed(&repositories).is_empty());
+    registry(root.path()).sweep().unwrap();
+    repositories.restore(discarded).unwrap();
+    assert_eq!(listed(&repositories), ["C/P/R"]);
+    repositories.open(&path("C/P/R")).unwrap();
+
+    let discarded = repositories.discard(&path("C/P/R")).unwrap();
+    repositories
+        .create(&path("C/P/R"), &options(gix_hash::Kind::Sha1))
+        .unwrap();
+    let (error, place) = repositories.restore(discarded).unwrap_err();
+    assert!(matches!(error, Error::Exists { .. }), "{error}");
+    repositories.sweep().unwrap();
+    assert!(
+        place.join("repository.git/HEAD").exists(),
+        "what nobody wanted to delete is kept"
+    );
+
+    repositories.discard(&path("C/P/R")).unwrap().remove();
+    assert_eq!(
+        fs::read_dir(root.path()).unwrap().count(),
+        1,
+        "only what was kept"
+    );
+}

@@ -456,7 +456,9 @@ fn limits_follow_a_renamed_repository_and_stay_with_a_deleted_one() {
         .rename_repository(&CLI, &repo("c/p/new"), &repo("C/P/NEW"), nothing())
         .unwrap();
     assert_eq!(limits(&new), limited(&["C/P/NEW"]), "the spelling, too");
-    f.store.delete_access(&CLI, &repo("C/P/NEW")).unwrap();
+    f.store
+        .delete_repository(&CLI, &repo("C/P/NEW"), nothing())
+        .unwrap();
     assert_eq!(
         limits(&new),
         limited(&["C/P/NEW"]),

@@ -157,8 +157,13 @@ impl Sqlite {
         self.write_with(change, step)
     }
 
-    pub(in crate::store) fn delete_access(&self, actor: &Actor, repository: &RepoPath) -> Result<(), Error> {
-        self.write(|transaction| {
+    pub(in crate::store) fn delete_repository<T, E: From<Error>>(
+        &self,
+        actor: &Actor,
+        repository: &RepoPath,
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
+        let change = |transaction: &Transaction<'_>| {
             let removed =
                 transaction.execute("DELETE FROM access WHERE path_key = ?1", [repository.key()])?;
             repository_ids::delete(transaction, repository)?;
@@ -170,6 +175,7 @@ impl Sqlite {
                 &repository.to_string(),
                 &details,
             )
-        })
+        };
+        self.write_with(change, step)
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Sqlite, accounts, now, time, tokens};
 use crate::names::AccessPath;
 use crate::store::{
-    Actor, AuditAction, AuditEvent, AuditFilter, Error, NewAuditEvent, Requester, TokenId, TokenUse,
+    Actor, AuditAction, AuditEvent, AuditFilter, Error, NewAuditEvent, Requester, Step, TokenId, TokenUse,
 };
 
 /// Adds an event to the transaction whose change it tells of.
@@ -71,6 +71,20 @@ impl Sqlite {
         details: &Value,
     ) -> Result<(), Error> {
         self.write(|transaction| record(transaction, actor, action, subject, details))
+    }
+
+    pub(in crate::store) fn record_event_with<T, E: From<Error>>(
+        &self,
+        actor: &Actor,
+        action: AuditAction,
+        subject: &str,
+        details: &Value,
+        step: Step<impl FnOnce() -> Result<T, E>, impl FnOnce(T, Error) -> E>,
+    ) -> Result<T, E> {
+        self.write_with(
+            |transaction| record(transaction, actor, action, subject, details),
+            step,
+        )
     }
 
     pub(in crate::store) fn record_batch(
