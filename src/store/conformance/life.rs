@@ -456,6 +456,21 @@ fn limits_follow_a_renamed_repository_and_stay_with_a_deleted_one() {
         .rename_repository(&CLI, &repo("c/p/new"), &repo("C/P/NEW"), nothing())
         .unwrap();
     assert_eq!(limits(&new), limited(&["C/P/NEW"]), "the spelling, too");
+    let elsewhere = limited(&["D"]);
+    let change = TokenChange {
+        limits: Some(&elsewhere),
+        ..TokenChange::default()
+    };
+    f.store.update_token(&CLI, &both, &change).unwrap();
+    f.store
+        .rename_repository(&CLI, &repo("C/P/NEW"), &repo("É/P/K"), nothing())
+        .unwrap();
+    assert_eq!(f.event().details["limited_tokens"], 2, "a former limit is none");
+    f.store
+        .rename_repository(&CLI, &repo("é/p/k"), &repo("C/P/NEW"), nothing())
+        .unwrap();
+    assert_eq!(limits(&exact), limited(&["D", "C/P/NEW"]));
+    assert_eq!(limits(&both), elsewhere);
     f.store
         .delete_repository(&CLI, &repo("C/P/NEW"), nothing())
         .unwrap();

@@ -274,7 +274,8 @@ fn time(seconds: i64) -> Result<Timestamp, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::AuditFilter;
+    use crate::names::RepoPath;
+    use crate::store::{Actor, AuditFilter};
 
     fn in_directory() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -378,6 +379,27 @@ mod tests {
         let database = Sqlite::open(&path).unwrap();
         let outcome = database.read(|connection| Ok(connection.execute("DELETE FROM accounts", [])?));
         assert!(matches!(outcome, Err(Error::Database(_))));
+    }
+
+    #[test]
+    fn a_rename_reads_no_token_but_those_that_are_limited_to_the_repository() {
+        let (_directory, path) = in_directory();
+        let database = Sqlite::open(&path).unwrap();
+        let repo = |text: &str| RepoPath::parse(text).unwrap();
+        let batch = "INSERT INTO accounts VALUES (1, 'Bob', 'bob', NULL, 0, 0, 0, 1);
+             INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at, limits)
+             VALUES ('AAAAAAAA', zeroblob(32), 1, 'x', 'vso.code', 1, 2, 'not JSON');
+             INSERT INTO token_limit_paths VALUES ('c/p/other', 'AAAAAAAA');";
+        lock(&database.writer).execute_batch(batch).unwrap();
+        let rename = |from: &str| {
+            let step = Step {
+                run: || Ok::<_, Error>(()),
+                undo: |(), cause| cause,
+            };
+            database.rename_repository(&Actor::CommandLine, &repo(from), &repo("C/P/New"), step)
+        };
+        rename("C/P/Old").unwrap();
+        assert!(matches!(rename("C/P/Other"), Err(Error::Corrupt(_))));
     }
 
     #[test]

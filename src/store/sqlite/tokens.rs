@@ -118,6 +118,7 @@ impl Sqlite {
                     ],
                 )
                 .map_err(|error| taken(error, new.id))?;
+            note_limit_paths(transaction, new.id.as_str(), new.limits)?;
             let token = require_unrevoked(transaction, new.id)?;
             let mut details = json!({
                 "account": token.account,
@@ -480,6 +481,7 @@ fn rank(state: TokenState) -> i64 {
 
 /// Makes a change and returns the token as it is then.
 fn apply(transaction: &Transaction<'_>, before: &Token, change: &TokenChange<'_>) -> Result<Token, Error> {
+    let limits = change.limits_after(&before.limits);
     transaction.execute(
         "UPDATE tokens SET name = ifnull(?2, name), scopes = ifnull(?3, scopes), \
          expires_at = ifnull(?4, expires_at), limits = ?5 WHERE id = ?1",
@@ -488,10 +490,26 @@ fn apply(transaction: &Transaction<'_>, before: &Token, change: &TokenChange<'_>
             change.name,
             change.scopes,
             change.expires_at.map(Timestamp::as_second),
-            limits_column(&change.limits_after(&before.limits))
+            limits_column(&limits)
         ],
     )?;
+    if limits.paths != before.limits.paths {
+        note_limit_paths(transaction, before.id.as_str(), &limits)?;
+    }
     require_unrevoked(transaction, &before.id)
+}
+
+/// Keeps by which paths a token is found that is limited to them.
+fn note_limit_paths(transaction: &Transaction<'_>, id: &str, limits: &TokenLimits) -> Result<(), Error> {
+    transaction
+        .prepare_cached("DELETE FROM token_limit_paths WHERE token_id = ?1")?
+        .execute([id])?;
+    let mut statement = transaction
+        .prepare_cached("INSERT OR IGNORE INTO token_limit_paths (path_key, token_id) VALUES (?1, ?2)")?;
+    for path in &limits.paths {
+        statement.execute([path.key().as_str(), id])?;
+    }
+    Ok(())
 }
 
 /// Lets limits follow a repository to its new name, and returns how many tokens had one that names it.
@@ -504,9 +522,11 @@ pub(super) fn rename_in_limits(
 ) -> Result<usize, Error> {
     let mut limited: Vec<(String, TokenLimits)> = Vec::new();
     {
-        let mut statement =
-            transaction.prepare_cached("SELECT id, limits FROM tokens WHERE limits IS NOT NULL")?;
-        let mut rows = statement.query([])?;
+        let mut statement = transaction.prepare_cached(
+            "SELECT tokens.id, tokens.limits FROM token_limit_paths \
+             JOIN tokens ON tokens.id = token_limit_paths.token_id WHERE token_limit_paths.path_key = ?1",
+        )?;
+        let mut rows = statement.query([from.key()])?;
         while let Some(row) = rows.next()? {
             let mut limits = read_limits(Some(row.get(1)?))?;
             if limits.rename(from, to) {
@@ -517,6 +537,7 @@ pub(super) fn rename_in_limits(
     let mut statement = transaction.prepare_cached("UPDATE tokens SET limits = ?2 WHERE id = ?1")?;
     for (id, limits) in &limited {
         statement.execute(params![id, limits_column(limits)])?;
+        note_limit_paths(transaction, id, limits)?;
     }
     Ok(limited.len())
 }

@@ -9,8 +9,15 @@ ALTER TABLE tokens ADD COLUMN last_used_for TEXT;
 ALTER TABLE tokens ADD COLUMN end_noted INTEGER;
 CREATE INDEX tokens_ending ON tokens (expires_at) WHERE revoked_at IS NULL AND end_noted IS NOT expires_at;
 
--- A repository that gets another name is looked for in these.
-CREATE INDEX tokens_limited ON tokens (id) WHERE limits IS NOT NULL;
+-- The paths among the limits. A repository that gets another name is looked for here, and only tokens that name it are
+-- read.
+CREATE TABLE token_limit_paths (
+    path_key TEXT NOT NULL,
+    token_id TEXT NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
+    PRIMARY KEY (path_key, token_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX token_limit_paths_of_token ON token_limit_paths (token_id);
 
 -- The last addresses that each token was used from.
 CREATE TABLE token_addresses (
