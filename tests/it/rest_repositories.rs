@@ -781,3 +781,27 @@ fn a_rename_that_is_refused_leaves_limits_rights_and_the_trail_as_they_were() {
             .all(|event| event["action"] != "repository.rename")
     );
 }
+
+#[test]
+fn the_time_of_a_project_tells_nothing_of_hidden_repositories() {
+    let (server, _admin) = with_administrator(&Setup::plain());
+    repositories(&server, &["Acme/Web/Shop", "Acme/Web/Hidden"]);
+    let cli = server.cli();
+    cli.user("anna");
+    cli.ok(&["access", "grant", "anna", "reader", "Acme/Web/Shop"]);
+    let set = |name: &str, seconds: u64| {
+        let dir = std::fs::File::open(server.setup().repos().join("Acme/Web").join(name)).unwrap();
+        dir.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds))
+            .unwrap();
+    };
+    set("Shop.git", 1_000_000_000);
+    set("Hidden.git", 1_200_000_000);
+    let rest = Rest::new(&server, &cli.token("anna", "vso.code"));
+    let project = || rest.get("/Acme/_apis/projects/Web").is(200).json.clone();
+    assert_eq!(
+        (&project()["lastUpdateTime"], &project()["revision"]),
+        (&json!("2001-09-09T01:46:40Z"), &json!(1_000_000_000))
+    );
+    cli.ok(&["access", "grant", "anna", "reader", "Acme/Web/Hidden"]);
+    assert_eq!(project()["revision"], 1_200_000_000);
+}

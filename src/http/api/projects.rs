@@ -143,11 +143,11 @@ pub(super) struct TeamProjectReference {
     pub url: String,
     /// `wellFormed`.
     pub state: &'static str,
-    /// A number that grows with every change.
+    /// The same moment, in seconds since 1970.
     pub revision: i64,
     /// `public` if everyone with a token may fetch from every repository in it that the caller sees, else `private`.
     pub visibility: &'static str,
-    /// When a repository was last made in it, renamed in it, or taken from it.
+    /// When one of its repositories that the caller sees was last made or changed, as far as its folder tells.
     pub last_update_time: Timestamp,
 }
 
@@ -160,16 +160,17 @@ impl TeamProjectReference {
         repositories: &[RepoPath],
     ) -> Result<TeamProjectReference, HttpError> {
         let id = call.ids()?.project(collection, name);
-        let changed = call.repositories().project_changed_at(collection, name)?;
-        // One that is just going has no time any more.
-        let changed = changed
-            .and_then(|time| Timestamp::try_from(time).ok())
-            .unwrap_or_default();
-        let changed = Timestamp::from_second(changed.as_second()).unwrap_or_default();
+        // The folder of the project would tell of repositories that the caller may not know of.
+        let mut changed = Timestamp::UNIX_EPOCH;
         let mut is_public = true;
         for repository in repositories {
+            // One that is just going has no time any more.
+            let time = call.repositories().changed_at(repository)?;
+            let time = time.and_then(|time| Timestamp::try_from(time).ok());
+            changed = changed.max(time.unwrap_or_default());
             is_public = is_public && call.store().role_on(None, repository)? >= Some(Role::Reader);
         }
+        let changed = Timestamp::from_second(changed.as_second()).unwrap_or_default();
         Ok(TeamProjectReference {
             url: format!("{}/_apis/projects/{id}", collection_url(call, collection)),
             id,

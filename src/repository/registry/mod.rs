@@ -268,14 +268,14 @@ impl Repositories {
         Ok(RepoPath::new(&collection, &project, path.repository()).unwrap_or_else(|_| path.clone()))
     }
 
-    /// Tells when a repository was last made in a project, renamed in it or taken from it; `None` if there is no such
-    /// project. The names are spelled as on disk.
+    /// Tells when the folder of a repository was last changed, as a new repository and changed refs do; `None` if there is
+    /// no such repository. The path is spelled as on disk.
     ///
     /// # Errors
     ///
     /// When the system fails.
-    pub fn project_changed_at(&self, collection: &str, project: &str) -> Result<Option<SystemTime>, Error> {
-        let dir = self.root.join(collection).join(project);
+    pub fn changed_at(&self, path: &RepoPath) -> Result<Option<SystemTime>, Error> {
+        let dir = self.git_dir(path);
         match fs::metadata(&dir).and_then(|metadata| metadata.modified()) {
             Ok(time) => Ok(Some(time)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

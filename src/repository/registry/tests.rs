@@ -105,8 +105,8 @@ fn a_new_repository_is_put_where_its_project_is() {
     assert_eq!(spell("acme/WEB/new"), "Acme/Web/new");
     assert_eq!(spell("acme/Fresh/New"), "Acme/Fresh/New");
     assert_eq!(spell("other/web/New"), "other/web/New");
-    assert!(repositories.project_changed_at("Acme", "Web").unwrap().is_some());
-    assert_eq!(repositories.project_changed_at("Acme", "None").unwrap(), None);
+    assert!(repositories.changed_at(&path("Acme/Web/Shop")).unwrap().is_some());
+    assert_eq!(repositories.changed_at(&path("Acme/Web/None")).unwrap(), None);
 }
 
 #[test]
