@@ -475,6 +475,40 @@ fn everyone_can_be_a_reader_and_no_more() {
 }
 
 #[test]
+fn roles_on_many_repositories_are_those_on_each_of_them() {
+    let f = fixture();
+    let (bob, eve) = (f.account("bob"), f.account("eve"));
+    for (who, on, role) in [
+        (Some("bob"), "C", Role::Reader),
+        (Some("bob"), "C/P/A", Role::Administrator),
+        (Some("bob"), "c/p0/A", Role::Administrator),
+        (Some("bob"), "C/P!/A", Role::Administrator),
+        (Some("bob"), "D/P", Role::Contributor),
+        (Some("eve"), "C/P/B", Role::Contributor),
+        (None, "D/P/B", Role::Reader),
+        (None, "É/P/A", Role::Reader),
+    ] {
+        f.store.grant_access(&CLI, who, &access_path(on), role).unwrap();
+    }
+    let all = [
+        "C/P/A", "C/P/B", "c/P/b", "C/P0/A", "C/P!/A", "D/P/A", "D/P/B", "D/Q/A", "é/p/a",
+    ];
+    for account in [None, Some(bob.id), Some(eve.id)] {
+        for place in ["C", "c/p", "C/P!", "C/P/A", "D", "D/P", "é/P"] {
+            let place = access_path(place);
+            let roles = f.store.roles_below(account, &place).unwrap();
+            let server = f.store.roles_below(account, &AccessPath::Server).unwrap();
+            for path in all.map(repo) {
+                let role = f.store.role_on(account, &path).unwrap();
+                assert_eq!(server.on(&path), role, "{path}");
+                let lies_below = AccessPath::keys_above(&path).contains(&place.key());
+                assert!(!lies_below || roles.on(&path) == role, "{path} below {place}");
+            }
+        }
+    }
+}
+
+#[test]
 fn rights_follow_a_renamed_repository_and_end_with_a_deleted_one() {
     let f = fixture();
     let (bob, eve) = (f.account("bob"), f.account("eve"));

@@ -21,7 +21,7 @@ pub use records::{
     Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
     IdleToken, LABEL_BYTES_MAX, LabelError, LiveToken, NewAccount, NewAuditEvent, NewToken, PasswordHash,
     RESERVED_ACCOUNT_NAMES, Requester, RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role,
-    RoleError, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange,
+    RoleError, Roles, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange,
     TokenHash, TokenId, TokenIdError, TokenLimits, TokenNarrowing, TokenOrder, TokenPage, TokenPosition,
     TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
@@ -632,6 +632,19 @@ impl Store {
     pub fn role_on(&self, account: Option<AccountId>, repository: &RepoPath) -> Result<Option<Role>, Error> {
         match &self.0 {
             Backend::Sqlite(database) => database.role_on(account, repository),
+        }
+    }
+
+    /// Returns the roles that an account has on the repositories of a part of the server, its own and everyone's; with
+    /// `None` only everyone's. One question, however many repositories there are; for one of them
+    /// [`Store::role_on`] says the same.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn roles_below(&self, account: Option<AccountId>, place: &AccessPath) -> Result<Roles, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.roles_below(account, place),
         }
     }
 

@@ -805,3 +805,44 @@ fn the_time_of_a_project_tells_nothing_of_hidden_repositories() {
     cli.ok(&["access", "grant", "anna", "reader", "Acme/Web/Hidden"]);
     assert_eq!(project()["revision"], 1_200_000_000);
 }
+
+#[test]
+fn repositories_are_listed_by_pages() {
+    let (server, admin) = with_administrator(&Setup::plain());
+    repositories(
+        &server,
+        &["Acme/A/One", "Acme/A/Two", "Acme/B/Three", "Acme/B/Two"],
+    );
+    server.cli().user("anna");
+    server.cli().ok(&["access", "grant", "anna", "reader", "Acme/B"]);
+    server
+        .cli()
+        .ok(&["access", "grant", "anna", "reader", "Acme/A/Two"]);
+    let all = Rest::new(&server, &admin);
+    let list = "/Acme/_apis/git/repositories";
+    let first = all.get(&format!("{list}?$top=3"));
+    assert_eq!(first.is(200).each("name"), ["One", "Two", "Three"]);
+    let next = first.reply.header("x-ms-continuationtoken").unwrap();
+    let second = all.get(&format!("{list}?$top=3&continuationToken={next}"));
+    assert_eq!(second.each("name"), ["Two"]);
+    assert_eq!(second.list()[0]["project"]["name"], "B");
+    assert_eq!(second.reply.header("x-ms-continuationtoken"), None);
+    let whole = all.get(list);
+    assert_eq!(whole.list().len(), 4);
+    assert_eq!(whole.reply.header("x-ms-continuationtoken"), None);
+    assert_eq!(whole.list()[3]["id"], second.list()[0]["id"]);
+
+    let rest = all.with_token(&server.cli().token("anna", "vso.code"));
+    let page = rest.get(&format!("{list}?$top=2&$skip=1"));
+    assert_eq!(
+        page.each("name"),
+        ["Three", "Two"],
+        "only what one sees is counted"
+    );
+    assert_eq!(page.reply.header("x-ms-continuationtoken"), None);
+    for query in ["$top=0", "$top=10001", "$skip=-1", "continuationToken=x"] {
+        let name = query.split('=').next().unwrap();
+        all.get(&format!("{list}?{query}"))
+            .says(400, &[&format!("'{name}'")]);
+    }
+}

@@ -6,6 +6,7 @@ mod book;
 mod limits;
 mod noted;
 mod trail;
+mod visible;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -33,9 +33,11 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// All repositories in it.
-    pub fn repositories(&self) -> impl Iterator<Item = &RepoPath> {
-        self.projects.iter().flat_map(|project| &project.repositories)
+    /// All repositories in it, each with its project.
+    pub fn repositories(&self) -> impl Iterator<Item = (&Project, &RepoPath)> {
+        self.projects
+            .iter()
+            .flat_map(|project| project.repositories.iter().map(move |path| (project, path)))
     }
 
     /// Takes the project that was named.
@@ -101,8 +103,10 @@ fn projects_of(call: &Call, place: &Place) -> Result<Vec<Project>, HttpError> {
 fn visible(call: &Call, path: &AccessPath) -> Result<Vec<Project>, HttpError> {
     let (ids, gate, principal) = (call.ids()?, call.gate(), call.principal()?);
     let mut projects: Vec<Project> = Vec::new();
-    for repository in call.repositories().list_below(path)? {
-        if gate.visible_role(principal, &repository)?.is_none() {
+    let repositories = call.repositories().list_below(path)?;
+    let roles = gate.visible_roles(principal, path, &repositories)?;
+    for (repository, role) in repositories.into_iter().zip(roles) {
+        if role.is_none() {
             continue;
         }
         match projects.last_mut() {
@@ -205,6 +209,7 @@ pub(super) fn find_repository(call: &Call, asked: &str) -> Result<Option<RepoPat
     let name = asked.to_lowercase();
     let mut same = found
         .repositories()
+        .map(|(_, path)| path)
         .filter(|path| path.repository().to_lowercase() == name);
     match (same.next(), same.next()) {
         (Some(_), Some(_)) if found.place.project.is_none() => Err(HttpError::bad_request(format!(

@@ -17,7 +17,7 @@ use super::repositories::{self, GitRepository};
 use super::version::Versions;
 use crate::auth::scope::Operation;
 use crate::http::error::HttpError;
-use crate::names::{RepoPath, url_component};
+use crate::names::{AccessPath, RepoPath, url_component};
 use crate::store::Role;
 
 pub(super) const PROJECTS: Versions = Versions::Released(4);
@@ -163,12 +163,14 @@ impl TeamProjectReference {
         // The folder of the project would tell of repositories that the caller may not know of.
         let mut changed = Timestamp::UNIX_EPOCH;
         let mut is_public = true;
+        let place = AccessPath::Project(collection.to_owned(), name.to_owned());
+        let everyones = call.store().roles_below(None, &place)?;
         for repository in repositories {
             // One that is just going has no time any more.
             let time = call.repositories().changed_at(repository)?;
             let time = time.and_then(|time| Timestamp::try_from(time).ok());
             changed = changed.max(time.unwrap_or_default());
-            is_public = is_public && call.store().role_on(None, repository)? >= Some(Role::Reader);
+            is_public = is_public && everyones.on(repository) >= Some(Role::Reader);
         }
         let changed = Timestamp::from_second(changed.as_second()).unwrap_or_default();
         Ok(TeamProjectReference {

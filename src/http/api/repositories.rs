@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::call::Call;
 use super::endpoint::{ANYWHERE, Answer, Endpoint, Kind, Param, Proof, schema};
-use super::places::{self, collection_of, find_repository, git_key, no_project, no_repository};
+use super::places::{self, Project, collection_of, find_repository, git_key, no_project, no_repository};
 use super::projects::{Link, TeamProjectReference, collection_url};
-use super::reply::{List, Reply};
+use super::reply::{CONTINUATION, List, Reply};
 use super::version::Versions;
 use crate::auth::scope::Operation;
 use crate::auth::{Refusal, RefusalKind};
@@ -31,6 +31,9 @@ pub(super) const GIT: Versions = Versions::Released(2);
 /// Longest name of a repository that is looked for, in bytes; a URL can hold no longer one.
 const TEXT_BYTES_MAX: usize = 1024;
 
+/// Repositories on one page at most, and if nothing is said.
+const PAGE_COUNT_MAX: i64 = 10_000;
+
 const LINKS: Param = Param::new(
     "includeLinks",
     Kind::Boolean,
@@ -45,6 +48,21 @@ const HIDDEN: Param = Param::new(
     "includeHidden",
     Kind::Boolean,
     "Whether to list hidden repositories, too; there are none.",
+);
+const TOP: Param = Param::new(
+    "$top",
+    Kind::Integer(1, PAGE_COUNT_MAX),
+    "How many repositories to list at most; 10000 if nothing is said.",
+);
+const SKIP: Param = Param::new(
+    "$skip",
+    Kind::Integer(0, i64::MAX),
+    "How many repositories to leave out before.",
+);
+const FROM: Param = Param::new(
+    "continuationToken",
+    Kind::Integer(0, i64::MAX),
+    "Where to go on, as the header X-MS-ContinuationToken of the page before said.",
 );
 const SOURCE_REF: Param = Param::new(
     "sourceRef",
@@ -62,13 +80,17 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         proof: Proof::Token,
         operation: Operation::ReadRepositories,
         versions: GIT,
-        params: &[&LINKS, &ALL_URLS, &HIDDEN],
+        params: &[&LINKS, &ALL_URLS, &HIDDEN, &TOP, &SKIP, &FROM],
         body: None,
-        answers: &[Answer::with(
-            200,
-            schema::<List<GitRepository>>,
-            "The repositories that the caller may know of.",
-        )],
+        answers: &[Answer {
+            status: 200,
+            body: Some(schema::<List<GitRepository>>),
+            headers: &[(
+                "X-MS-ContinuationToken",
+                "Where the next page begins; missing on the last.",
+            )],
+            description: "The repositories that the caller may know of.",
+        }],
         summary: "List the repositories of a collection or a project.",
         run: list,
     },
@@ -365,18 +387,37 @@ fn valid_remote_urls(call: &Call, path: &RepoPath) -> Vec<String> {
 
 fn list(call: &Call) -> Result<Reply, HttpError> {
     let found = places::find(call)?.require_project()?;
-    let paths: Vec<RepoPath> = found.repositories().cloned().collect();
+    let from = call.count(&FROM).unwrap_or(0);
+    let skipped = from.saturating_add(call.count(&SKIP).unwrap_or(0));
+    let count_max = call
+        .integer(&TOP)
+        .unwrap_or(PAGE_COUNT_MAX)
+        .try_into()
+        .unwrap_or(usize::MAX);
+    let mut rest = found.repositories().skip(skipped);
+    let page: Vec<(&Project, &RepoPath)> = rest.by_ref().take(count_max).collect();
+    let has_more = rest.next().is_some();
+    let paths: Vec<RepoPath> = page.iter().map(|(_, path)| (*path).clone()).collect();
     let mut ids = call.store().repository_ids(&paths)?.into_iter();
-    let mut all = Vec::with_capacity(paths.len());
-    for project in &found.projects {
+    let mut all = Vec::with_capacity(page.len());
+    for of_project in page.chunk_by(|(one, _), (next, _)| std::ptr::eq(*one, *next)) {
+        let Some((project, _)) = of_project.first() else {
+            continue;
+        };
         let reference =
             TeamProjectReference::new(call, &project.collection, &project.name, &project.repositories)?;
-        for path in &project.repositories {
+        for (_, path) in of_project {
             let id = ids.next().unwrap_or_default();
             all.push(describe_as(call, path, id, reference.clone())?);
         }
     }
-    Reply::ok(&List::from(all))
+    let next = skipped.saturating_add(all.len());
+    let reply = Reply::ok(&List::from(all))?;
+    Ok(if has_more {
+        reply.header(CONTINUATION, &next.to_string())
+    } else {
+        reply
+    })
 }
 
 fn get(call: &Call) -> Result<Reply, HttpError> {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod policy;
+mod roles;
 mod token;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 
 pub use audit::{Actor, AuditAction, AuditEvent, AuditFilter, NewAuditEvent, Requester, UnknownAction};
 pub use policy::{AlternateCredential, IdleToken, RevocationRule, StoredPolicy};
+pub use roles::Roles;
 pub use token::{
     LiveToken, NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ADDRESSES_COUNT,
     TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits,

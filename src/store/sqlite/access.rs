@@ -1,11 +1,12 @@
 //! Who may do what where.
 
+use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde_json::json;
 
 use super::{Sqlite, accounts, audit, repository_ids, tokens};
 use crate::names::{AccessPath, RepoPath};
-use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role, Step};
+use crate::store::{Access, AccountId, Actor, AuditAction, Error, Role, Roles, Step};
 
 /// Finds the number and the name of an account; everyone has neither.
 fn who(connection: &Connection, account: Option<&str>) -> Result<(Option<i64>, Option<String>), Error> {
@@ -118,6 +119,33 @@ impl Sqlite {
                     |row| row.get(0),
                 )?;
             greatest.map(role).transpose()
+        })
+    }
+
+    pub(in crate::store) fn roles_below(
+        &self,
+        account: Option<AccountId>,
+        place: &AccessPath,
+    ) -> Result<Roles, Error> {
+        let key = place.key();
+        let above: Vec<&str> = key
+            .match_indices('/')
+            .filter_map(|(at, _)| key.get(..at))
+            .collect();
+        let account = account.map(|account| account.0);
+        self.read(|connection| {
+            // What lies below a path has a key between the path with '/' and the path with '0', which follows '/'.
+            let mut statement = connection.prepare_cached(
+                "SELECT path_key, max(role) FROM access WHERE (account_id IS NULL OR account_id = ?1) \
+                 AND (?2 = '' OR path_key IN ('', ?2, ?3, ?4) \
+                 OR (path_key > ?2 || '/' AND path_key < ?2 || '0')) GROUP BY path_key",
+            )?;
+            let mut rows = statement.query(params![account, key, above.first(), above.get(1)])?;
+            let mut by_key = HashMap::new();
+            while let Some(row) = rows.next()? {
+                by_key.insert(row.get(0)?, role(row.get(1)?)?);
+            }
+            Ok(Roles::new(by_key))
         })
     }
 
