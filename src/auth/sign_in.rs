@@ -13,13 +13,17 @@ use super::token::{ParseError, PlainToken};
 use super::trail::Trail;
 use super::verifier::{Denied, Kind, Verdict, Verifier};
 use crate::secret::Secret;
-use crate::store::{Account, Actor, AuditAction, Store};
+use crate::store::{Account, Actor, AuditAction, PasswordHash, Store};
 
 /// Somebody who has given the password of an account.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
     account: Account,
     client: Client,
+    /// What the password was verified against. As long as it stays the same, so does the password.
+    hash: PasswordHash,
+    /// When that was, as the store counts.
+    generation: u64,
 }
 
 impl SignedIn {
@@ -76,7 +80,8 @@ pub(super) fn sign_in(
         _ => (None, None),
     };
     let verdict = door.verifier.verify(&attempt, hash.as_ref(), generation, now)?;
-    let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
+    let proven = account.zip(hash).filter(|_| verdict != Verdict::Wrong);
+    let Some((account, hash)) = proven else {
         door.trail.failed(door.throttle, &client);
         door.trail.sign_in_refused(&client, known.as_deref());
         return Err(Refusal::SignInFailed);
@@ -86,7 +91,12 @@ pub(super) fn sign_in(
             account: account.name,
         });
     }
-    let signed_in = SignedIn { account, client };
+    let signed_in = SignedIn {
+        account,
+        client,
+        hash,
+        generation,
+    };
     // A script signs in with each of its requests; one event a minute tells as much.
     if verdict == Verdict::Right {
         let subject = &signed_in.account.name;
@@ -94,6 +104,34 @@ pub(super) fn sign_in(
             .record_event(&signed_in.actor(), AuditAction::SignIn, subject, &json!({}))?;
     }
     Ok(signed_in)
+}
+
+/// What holds now for somebody whose password was right before; see `Gate::sign_in_again`.
+pub(super) fn sign_in_again(store: &Store, before: &SignedIn) -> Result<SignedIn, Refusal> {
+    // Before the account is read, as above.
+    let generation = store.generation()?;
+    if generation == before.generation {
+        return Ok(before.clone());
+    }
+    let found = store.find_account_with_password(&before.account.name)?;
+    let (account, hash) = found
+        .and_then(|(account, hash)| Some((account, hash?)))
+        // Of another account of this name, or with another password, nothing was proven.
+        .filter(|(account, hash)| {
+            !account.is_disabled && account.id == before.account.id && hash.expose() == before.hash.expose()
+        })
+        .ok_or(Refusal::SignInFailed)?;
+    if account.must_change_password {
+        return Err(Refusal::PasswordMustChange {
+            account: account.name,
+        });
+    }
+    Ok(SignedIn {
+        account,
+        client: before.client.clone(),
+        hash,
+        generation,
+    })
 }
 
 impl From<Denied> for Refusal {
@@ -212,6 +250,30 @@ mod tests {
         f.clock.advance(Duration::from_secs(60));
         f.sign_in("bob", RIGHT).unwrap();
         assert_eq!(f.events().len(), 2);
+    }
+
+    #[test]
+    fn whoever_signed_in_is_let_go_on_only_with_the_password_and_the_account_of_now() {
+        let f = fixture();
+        let set_password = |text: &str| {
+            let hash = password::hash(&secret(text)).unwrap();
+            f.elsewhere.set_password(&CLI, "bob", &hash, false).unwrap();
+        };
+        let signed_in = f.sign_in("bob", RIGHT).unwrap();
+        f.account("eve", Some(WRONG), false);
+        let again = f.gate.sign_in_again(&signed_in).unwrap();
+        assert_eq!(again.account(), signed_in.account(), "what changed was another's");
+        f.elsewhere.set_account_disabled(&CLI, "bob", true).unwrap();
+        refused(f.gate.sign_in_again(&signed_in), 401);
+        f.elsewhere.set_account_disabled(&CLI, "bob", false).unwrap();
+        f.gate.sign_in_again(&signed_in).unwrap();
+        set_password(WRONG);
+        refused(f.gate.sign_in_again(&signed_in), 401);
+        set_password(RIGHT);
+        refused(f.gate.sign_in_again(&signed_in), 401);
+        let signed_in = f.sign_in("bob", RIGHT).unwrap();
+        f.elsewhere.delete_account(&CLI, "bob").unwrap();
+        refused(f.gate.sign_in_again(&signed_in), 401);
     }
 
     #[test]

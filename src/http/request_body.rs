@@ -161,6 +161,26 @@ where
     Ok(whole.freeze())
 }
 
+/// Collects a whole body as [`collect`] does, if all of it is there within `whole_max`: whoever sends it a byte at a time
+/// does not hold on for ever to what it was let in for.
+///
+/// # Errors
+///
+/// As [`collect`]; [`Error::Stalled`] after `whole_max`.
+pub async fn collect_within<B>(
+    body: &mut B,
+    bytes_max: usize,
+    (stall_max, whole_max): (Duration, Duration),
+    record: &Record,
+) -> Result<Bytes, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    timeout(whole_max, collect(body, bytes_max, stall_max, record))
+        .await
+        .unwrap_or(Err(Error::Stalled))
+}
+
 /// Undoes `encoding`; the result has at most `bytes_max` bytes.
 ///
 /// # Errors
@@ -518,6 +538,40 @@ mod tests {
             collect(&mut frames(broken, false), 10, STALL, &record).await,
             Err(Error::Broken)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_must_be_there_in_time_all_the_same() {
+        /// A byte each time that this ends.
+        struct Trickle(Pin<Box<tokio::time::Sleep>>);
+        impl Body for Trickle {
+            type Data = Bytes;
+            type Error = io::Error;
+
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+                std::task::ready!(self.0.as_mut().poll(cx));
+                self.0.as_mut().reset(Instant::now() + STALL / 2);
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+            }
+        }
+        let record = Record::for_tests();
+        let began = Instant::now();
+        let whole_max = STALL * 4;
+        let mut trickle = Trickle(Box::pin(tokio::time::sleep(STALL / 2)));
+        let late = collect_within(&mut trickle, 1000, (STALL, whole_max), &record).await;
+        assert_eq!(late, Err(Error::Stalled));
+        assert_eq!(began.elapsed(), whole_max);
+        let ok = collect_within(
+            &mut frames(vec![Ok(b"ab")], false),
+            10,
+            (STALL, whole_max),
+            &record,
+        )
+        .await;
+        assert_eq!(ok.unwrap(), "ab");
     }
 
     #[test]

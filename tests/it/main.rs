@@ -32,6 +32,7 @@ mod rest_pats;
 mod rest_rates;
 mod rest_refs;
 mod rest_repositories;
+mod rest_standing;
 mod rest_token_admin;
 mod scenarios;
 mod story;

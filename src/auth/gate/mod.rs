@@ -389,6 +389,21 @@ impl Gate {
         sign_in::sign_in(&door, name, password, client.into())
     }
 
+    /// What holds now for somebody who has signed in: to be asked before something is done for which the request took
+    /// long to arrive. The password is not verified again; it holds as long as the account has the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::SignInFailed`] where the account is gone or disabled or has another password,
+    /// [`Refusal::PasswordMustChange`], or a refusal of kind `Internal`.
+    ///
+    /// # Blocking
+    ///
+    /// Reads the database if something changed.
+    pub fn sign_in_again(&self, signed_in: &SignedIn) -> Result<SignedIn, Refusal> {
+        sign_in::sign_in_again(&self.0.store, signed_in)
+    }
+
     /// Decides whether `principal` may fetch. `located` is the repository as it is spelled on disk, None where there is
     /// none by the name that was asked for.
     ///

@@ -1,5 +1,7 @@
 //! JSON that clients send: bounded, of the right type, and whatever is wrong with it is named by its field.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
@@ -10,6 +12,9 @@ use crate::telemetry;
 
 /// Bytes of a body, as sent and inflated.
 pub(super) const BYTES_MAX: usize = 1 << 20;
+
+/// How long a body may take to arrive, however steadily it comes: 1 MiB in 35 KiB a second.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of what the parser says about a body, which may repeat parts of it.
 const REASON_BYTES_MAX: usize = 300;

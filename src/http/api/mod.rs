@@ -6,8 +6,9 @@
 //!
 //! **Order** of one request: route, rate limit of the address, gate, rate limit of the token, version and query, body, a place among those that run, handler.
 //! Nothing is looked up and nothing of the body is read before the gate has spoken; only routing, which needs the URL
-//! alone, goes before it. The gate decides twice: here whether the caller may do such a thing at all
-//! (`Gate::authorize_api`), in the handler whether it may do it to this repository. What makes or changes tokens is not for
+//! alone, goes before it. The gate decides three times: here whether the caller may do such a thing at all
+//! (`Gate::authorize_api`), the same again when the body is there and the handler's turn has come, because a client can
+//! make both last, and in the handler whether it may do it to this repository. What makes or changes tokens is not for
 //! tokens: there the gate lets in by name and password (`Gate::sign_in_by_header`), and nowhere else.
 //!
 //! **Invariants**: whatever is answered is JSON, or nothing; no input makes a 500; a URL without a handler is answered
@@ -341,9 +342,9 @@ async fn serve(
         Some(_) => {
             body::check_type(&parts.headers)?;
             let encoding = Encoding::from_headers(&parts.headers)?;
-            let stall_max = context.settings.stall_max;
-            let sent = request_body::collect(&mut body, body::BYTES_MAX, stall_max, &context.record).await?;
-            Some((sent, encoding))
+            let times = (context.settings.stall_max, body::TIME_MAX);
+            let sent = request_body::collect_within(&mut body, body::BYTES_MAX, times, &context.record);
+            Some((sent.await?, encoding))
         }
         None => None,
     };
@@ -356,11 +357,12 @@ async fn serve(
     // Whoever stops the server waits for what runs; a change is never cut.
     let running = context.engines.enter_uncut();
     let (answer, answered) = oneshot::channel();
-    let call = move |context| {
+    let call = move |context: Arc<Context>| {
         let body = match sent {
             Some((sent, encoding)) => request_body::decode(sent, encoding, body::BYTES_MAX)?,
             None => Bytes::new(),
         };
+        let caller = authorize_again(&context, caller, endpoint.operation)?;
         let call = Call {
             endpoint,
             context,
@@ -439,6 +441,24 @@ async fn authenticate(
         context.metrics.count_refusal(error.status().as_u16());
     }
     outcome
+}
+
+/// Asks the gate once more, by what holds when the request is there and its turn has come, which may be long after it
+/// was let in.
+fn authorize_again(context: &Context, caller: Caller, operation: Operation) -> Result<Caller, HttpError> {
+    let gate = &context.shared.services.gate;
+    let asked = match caller {
+        Caller::Token(principal) => gate
+            .authorize_api(&principal, operation)
+            .map(|()| Caller::Token(principal)),
+        Caller::SignedIn(signed_in) => gate.sign_in_again(&signed_in).map(Caller::SignedIn),
+        Caller::Nobody => Ok(Caller::Nobody),
+    };
+    asked.map_err(|refusal| {
+        let error = HttpError::from(refusal);
+        context.metrics.count_refusal(error.status().as_u16());
+        error
+    })
 }
 
 fn respond(reply: Reply, content_type: &str) -> Response<Bytes> {
