@@ -1,7 +1,8 @@
 //! Moving refs without a push: for clients that name objects which the repository has already.
 //!
 //! What speaks against a change is what speaks against it in a push: hidden refs, names, the repository's settings, the
-//! token's limits, objects that are missing or incomplete. Each change stands for itself.
+//! token's limits, objects that are missing or incomplete. Each change stands for itself. As in a push, the gate is asked
+//! once more right before refs move, and until then all of it can be interrupted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ pub enum Refusal {
     /// A setting of the repository, in git's words.
     #[error("{0}")]
     Denied(String),
+    /// The gate, which was asked once more at the end.
+    #[error("{0}")]
+    Closed(String),
     /// No ref can have this name.
     #[error("no ref can have this name")]
     Name,
@@ -63,11 +67,14 @@ pub enum Refusal {
 /// Moves refs by compare-and-swap, each for itself. One result for each command, in order; a null id stands for "does
 /// not exist".
 ///
+/// Right before anything moves, `standing` is asked whether the grant still holds, and the interrupt is sealed.
+///
 /// # Errors
 ///
-/// When the repository fails. Which refs moved by then the next snapshot shows.
+/// When the repository fails, or the interrupt is triggered before. Which refs moved by then the next snapshot shows.
 pub fn update_refs(
     grant: &Grant<Push>,
+    standing: &dyn Fn() -> Result<(), String>,
     repository: &Arc<Repository>,
     commands: &[RefCommand],
     interrupt: &Interrupt,
@@ -90,6 +97,17 @@ pub fn update_refs(
                 new: known(command.new_id),
             });
         }
+    }
+    if !changes.is_empty()
+        && let Err(reason) = standing()
+    {
+        let closed =
+            |result: Option<Moved>| result.unwrap_or(Moved::Refused(Refusal::Closed(reason.clone())));
+        return Ok(results.into_iter().map(closed).collect());
+    }
+    // The last moment to stop: what follows is done to the end.
+    if !interrupt.seal() {
+        return Err(Error::Interrupted);
     }
     if !changes.is_empty() {
         let migrated = repository.quarantine()?.into_checked(&connected).migrate()?;

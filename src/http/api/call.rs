@@ -1,6 +1,6 @@
 //! One call of an endpoint: who calls, of what, with which arguments.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
@@ -20,6 +20,7 @@ use crate::http::error::HttpError;
 use crate::http::forwarded::NoHost;
 use crate::http::router::{ApiScope, Place};
 use crate::http::running::Engines;
+use crate::interrupt::Interrupt;
 use crate::names::RepoPath;
 use crate::registrar::Registrar;
 use crate::repository::Repositories;
@@ -52,6 +53,51 @@ pub(super) struct Context {
     pub gate_places: Arc<Semaphore>,
     /// How things stand with the rate limit that the answer tells of.
     pub standing: Mutex<Option<Standing>>,
+    /// Whether somebody waits for the answer.
+    pub presence: Presence,
+}
+
+/// Whether the client of a call still waits, and what to interrupt when it does not.
+#[derive(Debug, Default)]
+pub(super) struct Presence(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    is_gone: bool,
+    interrupt: Option<Interrupt>,
+}
+
+impl Presence {
+    /// Has `interrupt` triggered when the client goes away, or now if it is gone. One that is sealed by then goes on.
+    pub fn interrupts(&self, interrupt: &Interrupt) {
+        let mut waiting = self.lock();
+        if waiting.is_gone {
+            interrupt.trigger();
+        }
+        waiting.interrupt = Some(interrupt.clone());
+    }
+
+    /// The client counts as gone when what this returns is dropped.
+    pub fn until_dropped(&self) -> Here<'_> {
+        Here(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client waits as long as this lives.
+pub(super) struct Here<'a>(&'a Presence);
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.lock();
+        waiting.is_gone = true;
+        if let Some(interrupt) = waiting.interrupt.take() {
+            interrupt.trigger();
+        }
+    }
 }
 
 impl Context {
@@ -288,5 +334,31 @@ impl Call {
     /// As [`body::read`].
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
         body::read(&self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_interrupted_when_its_client_goes_away_unless_it_is_sealed() {
+        let interrupt = Interrupt::new();
+        let presence = Presence::default();
+        let here = presence.until_dropped();
+        presence.interrupts(&interrupt);
+        assert!(!interrupt.is_triggered());
+        drop(here);
+        assert!(interrupt.is_triggered());
+        let late = Interrupt::new();
+        presence.interrupts(&late);
+        assert!(late.is_triggered(), "the client went before the work began");
+
+        let presence = Presence::default();
+        let (here, sealed) = (presence.until_dropped(), Interrupt::new());
+        presence.interrupts(&sealed);
+        assert!(sealed.seal());
+        drop(here);
+        assert!(!sealed.is_triggered());
     }
 }

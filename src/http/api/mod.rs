@@ -13,7 +13,8 @@
 //!
 //! **Invariants**: whatever is answered is JSON, or nothing; no input makes a 500; a URL without a handler is answered
 //! as if there were nothing, to those whom the gate lets in; a change that has begun runs to its end, whoever goes
-//! away. <https://learn.microsoft.com/rest/api/azure/devops>.
+//! away; what walks through a history before it is cut when its caller goes away, or the gate would not let them in any
+//! more. <https://learn.microsoft.com/rest/api/azure/devops>.
 //!
 //! Routing ignores the case of letters: the router sees the path in lower case, and handlers take their arguments from
 //! the path as it was sent.
@@ -39,6 +40,7 @@ mod refs;
 mod reply;
 mod repositories;
 mod token_admin;
+mod turns;
 mod version;
 
 use std::collections::BTreeMap;
@@ -55,23 +57,24 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 
-use self::call::{Call, Caller, Context};
+use self::call::{Call, Caller, Context, Presence};
 use self::endpoint::{Endpoint, Proof};
 use self::ids::Ids;
 use self::lent::Lender;
 use self::query::Query;
 use self::rates::{Rates, Who};
 use self::reply::Reply;
+use self::turns::{Turn, Turns, Walker};
 use super::backend::{Backend, Services};
 use super::body::Content;
 use super::error::HttpError;
 use super::git::Exchange;
-use super::permits::Permits;
+use super::permits::{Permit, Permits};
 use super::request_body::{self, Encoding};
 use super::router::{ApiScope, RouteError};
 use super::{forwarded, git, headers};
-use crate::auth::leak;
 use crate::auth::scope::Operation;
+use crate::auth::{Principal, leak};
 use crate::names;
 
 /// Handlers that run at once: each has a thread, and reads the disk.
@@ -95,6 +98,7 @@ pub(super) struct Shared {
     leaks: leak::Guard,
     ids: OnceLock<Ids>,
     calls: Permits,
+    turns: Turns,
     rates: Rates,
 }
 
@@ -121,6 +125,7 @@ impl Api {
                 leaks,
                 ids: OnceLock::new(),
                 calls: Permits::new(CALLS_AT_ONCE, CALLS_QUEUED_MAX),
+                turns: Turns::new(),
                 rates: Rates::new(),
             }),
         }
@@ -236,6 +241,7 @@ fn context<B: Backend>(api: &Api, exchange: &Exchange<'_, B>, scope: ApiScope, p
         engines: app.engines.clone(),
         gate_places: Arc::clone(&app.gate),
         standing: Mutex::default(),
+        presence: Presence::default(),
     }
 }
 
@@ -349,12 +355,8 @@ async fn serve(
         None => None,
     };
     drop(body);
-    let permit = context
-        .shared
-        .calls
-        .acquire(context.settings.queue_wait_max)
-        .await?;
-    // Whoever stops the server waits for what runs; a change is never cut.
+    let place = place(context, endpoint.operation, &caller).await?;
+    // Whoever stops the server waits for what runs; a change is never cut once it began.
     let running = context.engines.enter_uncut();
     let (answer, answered) = oneshot::channel();
     let call = move |context: Arc<Context>| {
@@ -376,7 +378,7 @@ async fn serve(
     let task = tokio::task::spawn_blocking({
         let context = Arc::clone(context);
         move || {
-            let _held = (permit, running);
+            let _held = (place, running);
             let mut reply = call(context);
             let then = reply.as_mut().ok().and_then(|reply| reply.then.take());
             // Nobody may be there any more to hear it; what follows is done all the same.
@@ -386,6 +388,8 @@ async fn serve(
             }
         }
     });
+    // Dropped where nobody waits for the answer any more.
+    let _here = context.presence.until_dropped();
     let reply = match answered.await {
         Ok(reply) => reply?,
         Err(_) => {
@@ -397,6 +401,31 @@ async fn serve(
         reply,
         &format!("application/json; charset=utf-8; api-version={version}"),
     ))
+}
+
+/// Waits for a place among the handlers that run: what walks through a history has its own.
+async fn place(context: &Context, operation: Operation, caller: &Caller) -> Result<Place, HttpError> {
+    let shared = &context.shared;
+    let wait_max = context.settings.queue_wait_max;
+    if operation == Operation::UpdateRefs
+        && let Caller::Token(principal) = caller
+        && let Some(walker) = walker(principal)
+    {
+        return Ok(Place::Turn(shared.turns.acquire(walker, wait_max).await?));
+    }
+    Ok(Place::Call(shared.calls.acquire(wait_max).await?))
+}
+
+fn walker(principal: &Principal) -> Option<Walker> {
+    let account = || principal.account_id().map(Walker::Account);
+    principal.token().cloned().map(Walker::Token).or_else(account)
+}
+
+/// A place among the handlers that run, held until it is dropped.
+#[expect(dead_code, reason = "only held")]
+enum Place {
+    Call(Permit),
+    Turn(Turn),
 }
 
 /// Asks the gate who calls, and whether they may do `operation` at all.

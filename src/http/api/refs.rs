@@ -3,6 +3,7 @@
 //! What may not be fetched is not listed, and what a push may not move is not moved here: the engine behind it is
 //! `receive_pack::direct`. A request's changes stand each for itself; what became of each is in a 200.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use base64::Engine as _;
@@ -23,7 +24,7 @@ use super::repositories::{self, GIT};
 use crate::auth::scope::Operation;
 use crate::auth::{Grant, Push};
 use crate::http::error::HttpError;
-use crate::interrupt::Interrupt;
+use crate::http::standing::Standing;
 use crate::names::{Quoted, RepoPath, url_component};
 use crate::protocol::receive::RefCommand;
 use crate::receive_pack::direct::{self, Moved, Refusal};
@@ -366,7 +367,23 @@ fn update(call: &Call) -> Result<Reply, HttpError> {
     let repository = call.repositories().open(&path)?;
     let id = repositories::id_of(call, &path)?;
     let commands = commands(&updates, id, repository.object_hash())?;
-    let moved = direct::update_refs(&grant, &repository, &commands, &Interrupt::new())?;
+    let standing = standing(call, &path)?;
+    let running = call.context.engines.enter(standing.clone())?;
+    call.context.presence.interrupts(running.interrupt());
+    // In words for the trail; as it is for the answer.
+    let closed = RefCell::new(None);
+    let ask = || {
+        standing.ask().map_err(|refusal| {
+            let reason = refusal.public().to_owned();
+            closed.replace(Some(refusal));
+            reason
+        })
+    };
+    let moved = direct::update_refs(&grant, &ask, &repository, &commands, running.interrupt());
+    if let Some(refusal) = closed.take().or_else(|| running.cut().refusal().cloned()) {
+        return Err(refusal);
+    }
+    let moved = moved?;
     let results: Vec<GitRefUpdateResult> = commands
         .iter()
         .zip(&moved)
@@ -386,6 +403,17 @@ fn update(call: &Call) -> Result<Reply, HttpError> {
         .collect();
     record(call, &grant, &commands, &moved)?;
     Reply::ok(&List::from(results))
+}
+
+/// The question whether the caller may still move refs of this repository.
+fn standing(call: &Call, path: &RepoPath) -> Result<Standing, HttpError> {
+    let (gate, principal, path) = (call.gate().clone(), call.principal()?.clone(), path.clone());
+    Ok(Standing::new(move || {
+        let grant = gate.authorize_update_refs(&principal, Some(&path));
+        grant
+            .map(drop)
+            .map_err(|refusal| repositories::refused(refusal, path.repository()))
+    }))
 }
 
 /// Checks the changes of a request; what is wrong is named with its place.
@@ -457,7 +485,7 @@ fn status(moved: &Moved) -> (UpdateStatus, Option<String>) {
         Moved::Refused(refusal) => refusal,
     };
     let status = match refusal {
-        Refusal::Denied(_) => UpdateStatus::RejectedByPolicy,
+        Refusal::Denied(_) | Refusal::Closed(_) => UpdateStatus::RejectedByPolicy,
         Refusal::Limited => UpdateStatus::WritePermissionRequired,
         Refusal::Missing | Refusal::NotACommit => UpdateStatus::UnresolvableToCommit,
         Refusal::Name => UpdateStatus::InvalidRefName,
