@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::trail::redact;
+use crate::secret::redact_tokens;
 use crate::store::Requester;
 
 /// Longest `User-Agent` that is kept, in bytes; a longer one is cut.
@@ -29,7 +29,7 @@ impl Client {
         let agent = agent.map(|agent| {
             let is_cut = agent.len() > AGENT_BYTES_MAX;
             let agent: String = agent.iter().take(AGENT_BYTES_MAX).map(printable).collect();
-            redact(&agent, is_cut).into_owned()
+            redact_tokens(&agent, is_cut).into_owned()
         });
         Client {
             address: address.to_canonical(),

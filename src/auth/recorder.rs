@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::secret::redact_tokens;
 use crate::store::{self, Actor, NewAuditEvent, Requester, Store, TokenUse};
 
 /// Uses that may wait to be written; some 300 bytes each.
@@ -314,9 +315,8 @@ impl Shared {
             Actor::Client(requester) => requester,
             Actor::CommandLine | Actor::Server => &nobody,
         };
-        let details: String = event
-            .details
-            .to_string()
+        let details = event.details.to_string();
+        let details: String = redact_tokens(&details, false)
             .chars()
             .take(LOGGED_DETAILS_MAX)
             .collect();
@@ -325,7 +325,7 @@ impl Shared {
             at = %event.at,
             action = event.action.as_str(),
             // Escaped: names in them came from outside.
-            subject = ?event.subject,
+            subject = ?redact_tokens(&event.subject, false),
             account = ?requester.account,
             token.id = requester.token.as_ref().map(|id| id.as_str()),
             client = requester.address.map(tracing::field::display),

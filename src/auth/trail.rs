@@ -18,6 +18,7 @@ use super::recorder::Recorder;
 use super::throttle::Throttle;
 use super::token;
 use crate::names::RepoPath;
+use crate::secret::redact_tokens;
 use crate::store::{Actor, AuditAction, NewAuditEvent, Requester, TokenId};
 
 /// Time in which refusals of one kind leave one event.
@@ -26,16 +27,13 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Kinds of refusals that are told apart; some 200 bytes each. Those beyond are counted together.
 const KINDS_COUNT_MAX: usize = 4096;
 
-/// Fewest letters and digits behind a token's prefix that are taken for one, whole or cut.
-const TOKEN_TAIL_MIN: usize = 20;
-
 /// Makes text from outside fit for the trail: as UTF-8, without the secrets of tokens, and cut to `bytes_max` bytes and
 /// an ellipsis. Control characters stay, as JSON can keep them, and are escaped by whoever prints it.
 pub fn claim(text: &[u8], bytes_max: usize) -> String {
     // Bounded before it is worked on; a replacement character is longer than the byte that it stands for.
     let (text, rest) = text.split_at(text.len().min(bytes_max.saturating_add(token::TOKEN_BYTES)));
     let text = String::from_utf8_lossy(text);
-    let mut text = redact(&text, !rest.is_empty()).into_owned();
+    let mut text = redact_tokens(&text, !rest.is_empty()).into_owned();
     if text.len() > bytes_max || !rest.is_empty() {
         let end = (0..=bytes_max.min(text.len()))
             .rev()
@@ -45,34 +43,6 @@ pub fn claim(text: &[u8], bytes_max: usize) -> String {
         text.push('…');
     }
     text
-}
-
-/// Leaves of every token in `text` only what is public of it. `is_cut` says that the last one may be longer than it
-/// looks.
-pub(super) fn redact(text: &str, is_cut: bool) -> Cow<'_, str> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(token::PREFIX) {
-        let end = after
-            .find(|c: char| !c.is_ascii_alphanumeric())
-            .unwrap_or(after.len());
-        // Where another token follows at once, its prefix begins with letters, too.
-        let end = after.find(token::PREFIX).map_or(end, |next| next.min(end));
-        let (tail, next) = after.split_at(end);
-        out.push_str(before);
-        out.push_str(token::PREFIX);
-        if tail.len() >= TOKEN_TAIL_MIN || (is_cut && next.is_empty()) {
-            out.extend(tail.chars().take(crate::store::TOKEN_ID_BYTES).chain(['…']));
-        } else {
-            out.push_str(tail);
-        }
-        rest = next;
-    }
-    if out.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
 }
 
 /// Tells the recorder of refusals.

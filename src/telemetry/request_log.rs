@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::metrics::{MethodLabel, Metrics, RouteLabel};
+use crate::secret::redact_tokens;
 
 /// Longest text of a field, in bytes: three names, their slashes and some escapes.
 const FIELD_BYTES_MAX: usize = 512;
@@ -175,11 +176,11 @@ impl Drop for RequestLog {
     }
 }
 
-/// Makes text from outside fit for a log line: control characters and quotes are escaped, and it has at most
-/// `bytes_max` bytes and an ellipsis.
+/// Makes text from outside fit for a log line: control characters and quotes are escaped, of what looks like a token only
+/// the public id is left, and it has at most `bytes_max` bytes and an ellipsis.
 pub fn printable(text: &str, bytes_max: usize) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in redact_tokens(text, false).chars() {
         let is_plain =
             !c.is_control() && !matches!(c, '"' | '\\' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
         let before = out.len();
@@ -210,6 +211,14 @@ mod tests {
         );
         assert_eq!(printable("Git project é", 100), "Git project é");
         assert_eq!(printable(&"é".repeat(100), 5), "éé…");
+        let token = format!("pgt_AbCd1234{}", "x".repeat(44));
+        for bytes_max in [20, 60, 100] {
+            let shown = printable(&format!("C/P/{token}"), bytes_max);
+            assert!(
+                !shown.contains("xx") && shown.starts_with("C/P/pgt_AbCd1234"),
+                "{shown}"
+            );
+        }
     }
 
     #[test]

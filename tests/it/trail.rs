@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::cli::PASSWORD;
+use crate::harness::cli::{PASSWORD, basic};
 use crate::harness::wire::Request;
-use crate::harness::{Curl, Git, Patgate, Remote, Server, Setup, Token};
+use crate::harness::{Curl, Git, Patgate, Remote, Rest, Server, Setup, Token};
 
 /// How long an event may take to be written.
 const EVENT_LIMIT: Duration = Duration::from_secs(60);
@@ -406,6 +406,18 @@ fn no_token_is_in_the_database_wherever_it_was_sent() {
         event["details"]["refs"][0]["name"],
         format!("refs/heads/{}", public(&other))
     );
+    // Over REST as the names of a ref and of a token, of which neither is made.
+    let rest = Rest::new(&server, &token);
+    let (zero, tip) = ("0".repeat(40), git.ok(&clone, &["rev-parse", "HEAD"]));
+    let name = format!("refs/heads/{}", other.text);
+    let change = json!([{ "name": name, "oldObjectId": zero, "newObjectId": tip }]);
+    let made = rest.post("/P/_apis/git/repositories/repo/refs", &change);
+    assert_eq!(made.is(200).each("updateStatus"), ["rejectedByPolicy"]);
+    let pat = json!({ "displayName": other.text, "scope": "vso.code", "allOrgs": true });
+    let made = rest
+        .with(Some(&basic("anna", PASSWORD)))
+        .post("/_apis/tokens/pats", &pat);
+    assert_eq!(made.is(200).json["patTokenError"], "invalidDisplayName");
     let data = server.setup().data();
     let check = || {
         let mut bytes = Vec::new();
@@ -435,6 +447,29 @@ fn no_token_is_in_the_database_wherever_it_was_sent() {
     server.signal("TERM");
     server.wait();
     check();
+}
+
+#[test]
+fn what_rest_makes_under_the_name_of_a_token_is_told_without_it() {
+    let git = Git::new();
+    let (server, _, _, _) = cloned(&Setup::plain(), &git);
+    let cli = server.cli();
+    cli.administrator("root");
+    let token = cli.token("root", "vso.code_full");
+    let rest = Rest::new(&server, &token);
+    rest.post("/P/_apis/git/repositories", &json!({ "name": token.text }))
+        .is(201);
+    let repository = format!("/P/_apis/git/repositories/{}", token.text);
+    let branch = json!({ "defaultBranch": format!("refs/heads/{}", token.text) });
+    rest.patch(&repository, &branch);
+    rest.get(&repository).is(200);
+    let told = cli.ok(&["audit", "list", "--json"]);
+    let kept = format!("pgt_{}…", token.id);
+    assert!(told.contains(&format!("DefaultCollection/P/{kept}")), "{told}");
+    server.logs(&kept);
+    for text in [told, server.log()] {
+        assert!(!text.contains(&token.text[12..50]), "{text}");
+    }
 }
 
 /// Sends a request by hand and returns the connection, from which nothing was read.

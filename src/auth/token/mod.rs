@@ -29,8 +29,7 @@ use crate::store::{
     TokenLimits, TokenState,
 };
 
-/// What every token begins with.
-pub const PREFIX: &str = "pgt_";
+pub use crate::secret::TOKEN_PREFIX as PREFIX;
 
 /// Length of a token in bytes.
 pub const TOKEN_BYTES: usize = 56;

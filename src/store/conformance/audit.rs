@@ -356,3 +356,27 @@ fn the_end_of_a_token_is_told_once_and_again_after_another_end() {
         json!({ "account": "bob", "name": "laptop", "expired_at": later(100).to_string() })
     );
 }
+
+#[test]
+fn of_a_token_in_an_event_only_its_public_id_is_kept() {
+    let f = fixture();
+    let token = format!("pgt_AbCd1234{}", "x".repeat(44));
+    let details = json!({ "refs": [{ "name": format!("refs/heads/{token}") }], "from": token });
+    let path = format!("C/P/{token}");
+    f.record(&[NewAuditEvent {
+        details: details.clone(),
+        ..event(1, CLI, AuditAction::GitPush, &path)
+    }]);
+    f.store
+        .record_event(&CLI, AuditAction::RepositoryRename, &path, &details)
+        .unwrap();
+    let kept = json!({ "refs": [{ "name": "refs/heads/pgt_AbCd1234…" }], "from": "pgt_AbCd1234…" });
+    let events = f.store.audit_events(&AuditFilter::latest(2)).unwrap();
+    assert_eq!(events.len(), 2);
+    for event in events {
+        assert_eq!(
+            (event.subject.as_str(), &event.details),
+            ("C/P/pgt_AbCd1234…", &kept)
+        );
+    }
+}

@@ -23,6 +23,7 @@ pub use token::{
 };
 
 use crate::names::AccessPath;
+use crate::secret::holds_token;
 
 /// Longest name of an account or a token, in bytes.
 pub const LABEL_BYTES_MAX: usize = 128;
@@ -39,6 +40,9 @@ pub enum LabelError {
     /// A control character, or one that changes how the text around it is shown.
     #[error("holds a control character or an invisible one")]
     Control,
+    /// What looks like a token: names are kept, listed and logged.
+    #[error("holds the text of a token")]
+    Token,
     /// A word that means something else where accounts are named, or two such names.
     #[error(
         "means something else where accounts are named: take one without a comma that is not 'everyone', 'nobody' or 'administrators'"
@@ -72,6 +76,9 @@ pub fn check_label(text: &str) -> Result<(), LabelError> {
     }
     if text.trim() != text || text.starts_with('-') {
         return Err(LabelError::Edge);
+    }
+    if holds_token(text) {
+        return Err(LabelError::Token);
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ impl fmt::Debug for TokenHash {
 pub struct TokenId(String);
 
 /// Length of a [`TokenId`] in bytes.
-pub const TOKEN_ID_BYTES: usize = 8;
+pub use crate::secret::TOKEN_ID_BYTES;
 
 /// Says that a text is not the id of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Sqlite, accounts, now, time, tokens};
 use crate::names::AccessPath;
+use crate::secret::redact_tokens;
 use crate::store::{
     Actor, AuditAction, AuditEvent, AuditFilter, Error, NewAuditEvent, Requester, Step, TokenId, TokenUse,
 };
@@ -28,6 +29,8 @@ pub(super) fn record(
     insert(transaction, now(), actor, action, subject, details)
 }
 
+/// The one place where events are written. What looks like a token in them, such as in the name of a ref, a repository or
+/// a branch that a client chose, is cut down to its public id here, whoever made the event.
 fn insert(
     transaction: &Transaction<'_>,
     at: i64,
@@ -42,6 +45,7 @@ fn insert(
         Actor::CommandLine => ("command line", &nobody),
         Actor::Server => ("server", &nobody),
     };
+    let (subject, details) = (redact_tokens(subject, false), details.to_string());
     transaction
         .prepare_cached(
             "INSERT INTO audit_events (at, actor, account, token_id, address, agent, action, subject, subject_key, details) \
@@ -57,7 +61,7 @@ fn insert(
             action.as_str(),
             subject,
             subject.to_lowercase(),
-            details.to_string()
+            redact_tokens(&details, false)
         ])?;
     Ok(())
 }
