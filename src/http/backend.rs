@@ -413,14 +413,7 @@ impl PushAccess for Granted<Push> {
                 "commands={} refused={} objects={} pack_bytes={}",
                 outcome.commands, outcome.refused, outcome.objects, outcome.pack_bytes
             ));
-            let event = self.event(AuditAction::GitPush, trail::push(outcome, error));
-            if error.is_none() && outcome.refused < outcome.commands {
-                // Refs did move, and their client hears of it whether the trail could be written or not: what could
-                // not be is in the log, as an error.
-                let _is_written = self.gate.recorder().record_durably(event);
-            } else {
-                self.gate.recorder().record(event);
-            }
+            trail::settle_push(&self.gate, &self.grant, outcome, error);
         };
         let asked = receive_pack::Asked {
             guard: &self.leaks,

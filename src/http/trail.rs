@@ -8,7 +8,9 @@ use gix_hash::ObjectId;
 use serde_json::{Value, json};
 
 use crate::auth::trail::claim;
+use crate::auth::{Gate, Grant, Push};
 use crate::receive_pack::{self, RefEnd, RefOutcome};
+use crate::store::AuditAction;
 use crate::upload_pack;
 
 /// Longest name of a ref, in bytes. git itself stops at about 4000, file systems at 255 for each part.
@@ -43,8 +45,35 @@ pub(super) fn fetch(outcome: &upload_pack::Outcome, error: Option<&upload_pack::
     })
 }
 
+/// Writes what became of a push, or of refs that were moved without one, before its client hears of it.
+///
+/// # Blocking
+///
+/// Until it is on disk where refs moved.
+pub(super) fn settle_push(
+    gate: &Gate,
+    grant: &Grant<Push>,
+    outcome: &receive_pack::Outcome,
+    error: Option<&receive_pack::Error>,
+) {
+    let details = push(outcome, error);
+    let event = gate.event(
+        grant.actor(),
+        AuditAction::GitPush,
+        &grant.repository().to_string(),
+        details,
+    );
+    if error.is_none() && (outcome.refused < outcome.commands || outcome.is_unsure) {
+        // Refs did move, and their client hears of it whether the trail could be written or not: what could not be is in
+        // the log, as an error.
+        let _is_written = gate.recorder().record_durably(event);
+    } else {
+        gate.recorder().record(event);
+    }
+}
+
 /// Tells of a push.
-pub(super) fn push(outcome: &receive_pack::Outcome, error: Option<&receive_pack::Error>) -> Value {
+fn push(outcome: &receive_pack::Outcome, error: Option<&receive_pack::Error>) -> Value {
     let end = match error {
         Some(error) if is_interrupted_push(error) => "interrupted",
         Some(_) => "failed",
@@ -207,6 +236,7 @@ mod tests {
             pack_bytes: 600,
             refs: vec![moved, refused, untouched],
             refusal: None,
+            is_unsure: false,
         };
         let (one, two) = ("1".repeat(40), "2".repeat(40));
         let name = "refs/heads/\u{fffd}\u{1b}";

@@ -26,6 +26,7 @@ pub(super) struct Commands<'a> {
     commands: &'a [RefCommand],
     states: Vec<State>,
     refs: &'a RefSnapshot,
+    is_unsure: bool,
 }
 
 impl<'a> Commands<'a> {
@@ -46,6 +47,7 @@ impl<'a> Commands<'a> {
             commands,
             states,
             refs,
+            is_unsure: false,
         }
     }
 
@@ -87,6 +89,11 @@ impl<'a> Commands<'a> {
         if let Some(state) = self.states.get_mut(place) {
             *state = State::Done;
         }
+    }
+
+    /// Notes that some of what is refused may have moved all the same.
+    pub(super) fn unsure(&mut self) {
+        self.is_unsure = true;
     }
 
     pub(super) fn refused_count(&self) -> usize {
@@ -144,6 +151,7 @@ impl<'a> Commands<'a> {
             commands: self.commands.len(),
             refused: self.refused_count(),
             refs: refs.collect(),
+            is_unsure: self.is_unsure,
             ..Outcome::default()
         }
     }
@@ -171,7 +179,7 @@ pub(super) fn untouched(commands: &[RefCommand]) -> Vec<RefOutcome> {
 }
 
 /// The first commands, as far as the outcome tells of them.
-fn kept(commands: &[RefCommand]) -> impl Iterator<Item = &RefCommand> {
+pub(super) fn kept(commands: &[RefCommand]) -> impl Iterator<Item = &RefCommand> {
     let mut bytes = 0;
     commands.iter().take(REFS_KEPT_MAX).take_while(move |command| {
         bytes += command.name.len();
@@ -179,7 +187,8 @@ fn kept(commands: &[RefCommand]) -> impl Iterator<Item = &RefCommand> {
     })
 }
 
-fn told(command: &RefCommand, end: RefEnd) -> RefOutcome {
+/// Tells of one command.
+pub(super) fn told(command: &RefCommand, end: RefEnd) -> RefOutcome {
     let known = |id: ObjectId| (!id.is_null()).then_some(id);
     RefOutcome {
         name: command.name.clone(),

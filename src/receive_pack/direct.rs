@@ -11,18 +11,22 @@ use bstr::BStr;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-use super::commands::first_objection;
-use super::{Error, committer};
-use crate::auth::{Grant, Push};
+use super::commands::{first_objection, kept, told, untouched};
+use super::{Asked, Error, FAILED_TO_UPDATE, Outcome, RefEnd, committer};
+use crate::auth::{Grant, Push, leak};
 use crate::interrupt::Interrupt;
 use crate::pack::{self, connectivity};
 use crate::protocol::receive::RefCommand;
-use crate::repository::Repository;
 use crate::repository::quarantine::Connected;
 use crate::repository::refs::{RefChange, RefChangeError, RefSnapshot};
+use crate::repository::{self, Repository};
+use crate::store::{LiveToken, TokenHash};
 
 /// Objects that are checked one by one when not all are whole, each at the cost of a walk. Those after them are refused.
 const CHECKED_ALONE_MAX: usize = 256;
+
+/// Live tokens in the names of one request that the trail is told of.
+const LEAKS_NOTED_MAX: usize = 100;
 
 /// What became of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +45,20 @@ pub enum Refusal {
     /// A setting of the repository, in git's words.
     #[error("{0}")]
     Denied(String),
+    /// Another change of refs takes too long; nothing moved.
+    #[error("the repository is busy; try again in a moment")]
+    Busy,
+    /// The transaction failed on the way, and the ref may have moved all the same.
+    #[error("{FAILED_TO_UPDATE}; list the refs to see which moved all the same")]
+    Unsure,
+    /// The name holds the live token with this public id.
+    #[error(
+        "the name holds the live token {0}; choose another, and revoke the token: patgate token revoke {0}"
+    )]
+    Secret(String),
+    /// The name holds a token of which it cannot be told whether it lives.
+    #[error("the server could not check the name for tokens; tell its administrator")]
+    Unchecked,
     /// The gate, which was asked once more at the end.
     #[error("{0}")]
     Closed(String),
@@ -67,64 +85,218 @@ pub enum Refusal {
 /// Moves refs by compare-and-swap, each for itself. One result for each command, in order; a null id stands for "does
 /// not exist".
 ///
-/// Right before anything moves, `standing` is asked whether the grant still holds, and the interrupt is sealed.
+/// Right before anything moves, it is asked whether the grant still holds, and the interrupt is sealed. What became of
+/// the changes is settled once, before this returns, as that of a push.
 ///
 /// # Errors
 ///
-/// When the repository fails, or the interrupt is triggered before. Which refs moved by then the next snapshot shows.
+/// When the repository fails before anything could move, or the interrupt is triggered before. Then no ref moved.
 pub fn update_refs(
     grant: &Grant<Push>,
-    standing: &dyn Fn() -> Result<(), String>,
+    asked: Asked<'_>,
     repository: &Arc<Repository>,
     commands: &[RefCommand],
     interrupt: &Interrupt,
 ) -> Result<Vec<Moved>, Error> {
-    let refs = repository.refs()?;
-    let mut results: Vec<Option<Moved>> = commands
-        .iter()
-        .map(|command| objection(grant, repository, &refs, command))
-        .collect();
-    let connected = check_objects(repository, &refs, commands, &mut results, interrupt)?;
-    let mut places = Vec::new();
-    let mut changes = Vec::new();
-    for (place, command) in commands.iter().enumerate() {
-        if results.get(place).is_some_and(Option::is_none) {
-            let known = |id: ObjectId| (!id.is_null()).then_some(id);
-            places.push(place);
-            changes.push(RefChange {
-                name: command.name.clone(),
-                old: known(command.old_id),
-                new: known(command.new_id),
-            });
+    let Asked {
+        guard,
+        standing,
+        settle,
+    } = asked;
+    let mover = Mover {
+        grant,
+        guard,
+        standing,
+        repository,
+        interrupt,
+    };
+    match mover.run(commands) {
+        Ok(done) => {
+            settle(&done.outcome(commands), None);
+            Ok(done.moved)
+        }
+        Err(error) => {
+            let reason = interrupt.reason();
+            let outcome = Outcome {
+                commands: commands.len(),
+                refused: reason.map_or(0, |_| commands.len()),
+                refs: untouched(commands),
+                refusal: reason.map(str::to_owned),
+                ..Outcome::default()
+            };
+            settle(&outcome, Some(&error));
+            Err(error)
         }
     }
-    if !changes.is_empty()
-        && let Err(reason) = standing()
-    {
-        let closed =
-            |result: Option<Moved>| result.unwrap_or(Moved::Refused(Refusal::Closed(reason.clone())));
-        return Ok(results.into_iter().map(closed).collect());
+}
+
+/// What became of a request.
+struct Done {
+    moved: Vec<Moved>,
+    /// The transaction failed on the way, and some refs may have moved all the same.
+    is_unsure: bool,
+}
+
+impl Done {
+    fn outcome(&self, commands: &[RefCommand]) -> Outcome {
+        let is_refused = |moved: &&Moved| matches!(moved, Moved::Refused(_));
+        let refs = kept(commands).zip(&self.moved).map(|(command, moved)| {
+            let end = match moved {
+                Moved::Done | Moved::Absent => RefEnd::Moved,
+                Moved::Refused(refusal) => RefEnd::Refused(refusal.to_string()),
+            };
+            told(command, end)
+        });
+        Outcome {
+            commands: commands.len(),
+            refused: self.moved.iter().filter(is_refused).count(),
+            refs: refs.collect(),
+            is_unsure: self.is_unsure,
+            ..Outcome::default()
+        }
     }
-    // The last moment to stop: what follows is done to the end.
-    if !interrupt.seal() {
-        return Err(Error::Interrupted);
-    }
-    if !changes.is_empty() {
-        let migrated = repository.quarantine()?.into_checked(&connected).migrate()?;
-        let moved = repository.update_refs(&migrated, &changes, false, &committer(grant))?;
-        for (place, moved) in places.into_iter().zip(moved) {
-            if let Some(result) = results.get_mut(place) {
-                *result = Some(match moved {
-                    Ok(()) => Moved::Done,
-                    Err(error) => Moved::Refused(Refusal::Change(error)),
+}
+
+/// What all steps of one request share.
+struct Mover<'a> {
+    grant: &'a Grant<Push>,
+    guard: &'a leak::Guard,
+    standing: &'a dyn Fn() -> Result<(), String>,
+    repository: &'a Arc<Repository>,
+    interrupt: &'a Interrupt,
+}
+
+impl Mover<'_> {
+    fn run(&self, commands: &[RefCommand]) -> Result<Done, Error> {
+        let repository = self.repository;
+        let refs = repository.refs()?;
+        let mut results: Vec<Option<Moved>> = commands
+            .iter()
+            .map(|command| objection(self.grant, repository, &refs, command))
+            .collect();
+        self.refuse_secrets(&refs, commands, &mut results);
+        let connected = check_objects(repository, &refs, commands, &mut results, self.interrupt)?;
+        let mut places = Vec::new();
+        let mut changes = Vec::new();
+        for (place, command) in commands.iter().enumerate() {
+            if results.get(place).is_some_and(Option::is_none) {
+                let known = |id: ObjectId| (!id.is_null()).then_some(id);
+                places.push(place);
+                changes.push(RefChange {
+                    name: command.name.clone(),
+                    old: known(command.old_id),
+                    new: known(command.new_id),
                 });
             }
         }
+        let mut is_unsure = false;
+        if !changes.is_empty() {
+            if let Err(reason) = (self.standing)() {
+                return Ok(Done::refusing(results, &Refusal::Closed(reason)));
+            }
+            // The last moment to stop: what follows is done to the end.
+            if !self.interrupt.seal() {
+                return Err(Error::Interrupted);
+            }
+            let migrated = repository.quarantine()?.into_checked(&connected).migrate()?;
+            match repository.update_refs(&migrated, &changes, false, &committer(self.grant)) {
+                Ok(moved) => {
+                    for (place, moved) in places.into_iter().zip(moved) {
+                        if let Some(result) = results.get_mut(place) {
+                            *result = Some(match moved {
+                                Ok(()) => Moved::Done,
+                                Err(error) => Moved::Refused(Refusal::Change(error)),
+                            });
+                        }
+                    }
+                }
+                Err(err) => {
+                    tracing::error!(err = &err as &dyn std::error::Error, "refs could not be moved");
+                    is_unsure = !matches!(err, repository::Error::TransactionBusy);
+                    let refusal = if is_unsure { Refusal::Unsure } else { Refusal::Busy };
+                    return Ok(Done {
+                        is_unsure,
+                        ..Done::refusing(results, &refusal)
+                    });
+                }
+            }
+        }
+        let moved = results.into_iter().map(|result| result.unwrap_or(Moved::Absent));
+        Ok(Done {
+            moved: moved.collect(),
+            is_unsure,
+        })
     }
-    Ok(results
-        .into_iter()
-        .map(|result| result.unwrap_or(Moved::Absent))
-        .collect())
+
+    /// Refuses names of new refs that hold a live token, as a push of them is. There is no way to ask for one here.
+    fn refuse_secrets(&self, refs: &RefSnapshot, commands: &[RefCommand], results: &mut [Option<Moved>]) {
+        let mut named: Vec<(usize, TokenHash)> = Vec::new();
+        for (place, command) in commands.iter().enumerate() {
+            let is_new = results.get(place).is_some_and(Option::is_none)
+                && !command.new_id.is_null()
+                && refs.find(command.name.as_ref()).is_none();
+            if is_new {
+                leak::each_token(&command.name, &mut |_, hash| {
+                    named.push((place, hash));
+                    true
+                });
+            }
+        }
+        if named.is_empty() {
+            return;
+        }
+        let hashes: HashSet<TokenHash> = named.iter().map(|(_, hash)| *hash).collect();
+        let hashes: Vec<TokenHash> = hashes.into_iter().collect();
+        let live = self.guard.live_among(&hashes);
+        if let Err(err) = &live {
+            tracing::error!(
+                err = err as &dyn std::error::Error,
+                "names of refs could not be checked for tokens"
+            );
+        }
+        let mut noted = HashSet::new();
+        for (place, hash) in named {
+            let refusal = match &live {
+                Err(_) => Refusal::Unchecked,
+                Ok(live) => match live.iter().find(|token| token.hash == hash) {
+                    None => continue,
+                    Some(token) => {
+                        if noted.insert(hash) && noted.len() <= LEAKS_NOTED_MAX {
+                            self.note_leak(token);
+                        }
+                        Refusal::Secret(token.id.to_string())
+                    }
+                },
+            };
+            if let Some(result) = results.get_mut(place) {
+                *result = Some(Moved::Refused(refusal));
+            }
+        }
+    }
+
+    fn note_leak(&self, token: &LiveToken) {
+        let place = ["the name of a ref".to_owned()];
+        if let Err(err) = self.guard.record_push(self.grant, token, &place, false) {
+            tracing::error!(
+                err = &err as &dyn std::error::Error,
+                leaked = %token.id,
+                "a live token in the name of a ref could not be noted"
+            );
+        }
+    }
+}
+
+impl Done {
+    /// Refuses what nothing was decided about.
+    fn refusing(results: Vec<Option<Moved>>, refusal: &Refusal) -> Done {
+        let moved = results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|| Moved::Refused(refusal.clone())));
+        Done {
+            moved: moved.collect(),
+            is_unsure: false,
+        }
+    }
 }
 
 /// What speaks against a command before an object is read, or makes it needless.

@@ -8,7 +8,9 @@ use gix_hash::ObjectId;
 use super::*;
 use crate::auth::{Gate, Options, token};
 use crate::names::{AccessPath, RepoPath};
+use crate::protocol::receive::RefCommand;
 use crate::repository::create;
+use crate::repository::fault::armed::die_at;
 use crate::store::{Actor, DATABASE_FILE, NewAccount, Role, Store, TokenLimits};
 
 /// A repository, a pack of one commit that is not in it, and a way to grants.
@@ -346,4 +348,103 @@ fn a_notice_goes_on_band_2_before_the_report_and_nowhere_else() {
     let request = bench.request(&["refs/heads/c"], REPORT);
     let (_, said) = bench.push(&grant, &mut request.as_slice(), &|| Ok(()), &Interrupt::new());
     assert_eq!(said, "000eunpack ok\n0014ok refs/heads/c\n0000");
+}
+
+/// Moves `main` without a push.
+fn moved_directly(
+    bench: &Bench,
+    standing: &dyn Fn() -> Result<(), String>,
+    interrupt: &Interrupt,
+    name: &str,
+) -> (Result<Vec<direct::Moved>, Error>, Outcome) {
+    let grant = bench.grant("30d", &[]);
+    git(
+        &bench.dir.path().join("s.git"),
+        &["push", "-q", "../r.git", "main"],
+    );
+    let repository = Arc::new(Repository::open(&bench.git_dir).unwrap());
+    let store = Store::open(&bench.dir.path().join(DATABASE_FILE)).unwrap();
+    let gate = Gate::new(store.clone(), Options::default());
+    let mut settled = Vec::new();
+    let asked = Asked {
+        guard: &leak::Guard::new(store, Box::new(gate)),
+        standing,
+        settle: &mut |outcome, _error| settled.push(outcome.clone()),
+    };
+    let command = RefCommand {
+        old_id: ObjectId::null(bench.tip.kind()),
+        new_id: bench.tip,
+        name: name.into(),
+    };
+    let moved = direct::update_refs(&grant, asked, &repository, &[command], interrupt);
+    assert_eq!(settled.len(), 1, "it is settled once");
+    (moved, settled.remove(0))
+}
+
+#[test]
+fn a_ref_that_is_moved_without_a_push_stays_where_the_gate_closes_meanwhile() {
+    let bench = bench();
+    let closed = || Err("It was revoked.".to_owned());
+    let (moved, outcome) = moved_directly(&bench, &closed, &Interrupt::new(), "refs/heads/a");
+    let refusal = direct::Refusal::Closed("It was revoked.".to_owned());
+    assert_eq!(moved.unwrap(), [direct::Moved::Refused(refusal)]);
+    assert_eq!((outcome.commands, outcome.refused), (1, 1));
+    assert_eq!(bench.refs(), "refs/heads/main\n");
+}
+
+#[test]
+fn a_ref_that_is_moved_without_a_push_can_be_stopped_until_it_moves() {
+    let bench = bench();
+    let interrupt = Interrupt::new();
+    // As the gate answers, somebody else cuts it.
+    let cut_meanwhile = || {
+        assert!(interrupt.trigger_because("It was revoked."));
+        Ok(())
+    };
+    let (moved, outcome) = moved_directly(&bench, &cut_meanwhile, &interrupt, "refs/heads/a");
+    assert!(matches!(moved, Err(Error::Interrupted)), "{moved:?}");
+    assert_eq!(outcome.refusal.as_deref(), Some("It was revoked."));
+    assert_eq!(bench.refs(), "refs/heads/main\n");
+}
+
+#[test]
+fn a_ref_that_is_moved_without_a_push_is_settled_as_a_push() {
+    let bench = bench();
+    let interrupt = Interrupt::new();
+    let (moved, outcome) = moved_directly(&bench, &|| Ok(()), &interrupt, "refs/heads/a");
+    assert_eq!(moved.unwrap(), [direct::Moved::Done]);
+    assert!(!interrupt.trigger_because("Too late."), "it is sealed");
+    let made = RefOutcome {
+        name: "refs/heads/a".into(),
+        old: None,
+        new: Some(bench.tip),
+        end: RefEnd::Moved,
+    };
+    assert_eq!((outcome.refs, outcome.is_unsure), (vec![made], false));
+    assert_eq!(bench.refs(), "refs/heads/a\nrefs/heads/main\n");
+}
+
+#[test]
+fn a_transaction_that_dies_without_a_push_is_answered_and_settled() {
+    let mut seen = 0;
+    for index in 0.. {
+        let bench = bench();
+        let interrupt = Interrupt::new();
+        let (told, died) = die_at(index, || {
+            moved_directly(&bench, &|| Ok(()), &interrupt, "refs/heads/a")
+        });
+        let (moved, outcome) = told;
+        if died.is_none() {
+            assert_eq!(moved.unwrap(), [direct::Moved::Done]);
+            break;
+        }
+        if let Ok(moved) = moved {
+            seen += 1;
+            assert_eq!(moved.len(), 1, "{died:?}");
+            let is_refused = matches!(moved.as_slice(), [direct::Moved::Refused(_)]);
+            assert_eq!(outcome.is_unsure, is_refused, "{died:?}");
+        }
+        assert_eq!(outcome.commands, 1, "{died:?}");
+    }
+    assert!(seen > 0, "no failure of the transaction was seen");
 }

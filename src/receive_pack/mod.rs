@@ -91,6 +91,8 @@ pub struct Outcome {
     pub refs: Vec<RefOutcome>,
     /// Why the whole request or its pack was refused.
     pub refusal: Option<String>,
+    /// The transaction failed on the way: what counts as refused may have moved all the same.
+    pub is_unsure: bool,
 }
 
 /// Refs of a push that its outcome tells of.
@@ -410,6 +412,9 @@ impl Receiver<'_> {
             }
             Err(err) => {
                 tracing::error!(err = &err as &dyn std::error::Error, "refs could not be moved");
+                if !matches!(err, repository::Error::TransactionBusy) {
+                    commands.unsure();
+                }
                 // Some may have moved, or will once the disk can be written again. That is no promise, so none is `ok`.
                 commands.refuse_all(if is_atomic {
                     RefChangeError::Atomic.status()

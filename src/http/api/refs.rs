@@ -8,12 +8,11 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BString, ByteSlice};
 use gix_hash::ObjectId;
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::call::Call;
@@ -22,16 +21,16 @@ use super::projects::{Link, collection_url};
 use super::reply::{CONTINUATION, List, Reply};
 use super::repositories::{self, GIT};
 use crate::auth::scope::Operation;
-use crate::auth::{Grant, Push};
 use crate::http::error::HttpError;
 use crate::http::standing::Standing;
+use crate::http::trail;
 use crate::names::{Quoted, RepoPath, url_component};
 use crate::protocol::receive::RefCommand;
+use crate::receive_pack::Asked;
 use crate::receive_pack::direct::{self, Moved, Refusal};
 use crate::repository::Repository;
 use crate::repository::hidden::is_hidden;
 use crate::repository::refs::{Peeled, RefChangeError, RefEntry};
-use crate::store::AuditAction;
 
 /// Refs on one page at most where the caller says how many.
 const PAGE_COUNT_MAX: i64 = 1000;
@@ -379,7 +378,12 @@ fn update(call: &Call) -> Result<Reply, HttpError> {
             reason
         })
     };
-    let moved = direct::update_refs(&grant, &ask, &repository, &commands, running.interrupt());
+    let asked = Asked {
+        guard: &call.context.shared.leaks,
+        standing: &ask,
+        settle: &mut |outcome, error| trail::settle_push(call.gate(), &grant, outcome, error),
+    };
+    let moved = direct::update_refs(&grant, asked, &repository, &commands, running.interrupt());
     if let Some(refusal) = closed.take().or_else(|| running.cut().refusal().cloned()) {
         return Err(refusal);
     }
@@ -401,7 +405,6 @@ fn update(call: &Call) -> Result<Reply, HttpError> {
             }
         })
         .collect();
-    record(call, &grant, &commands, &moved)?;
     Reply::ok(&List::from(results))
 }
 
@@ -485,7 +488,11 @@ fn status(moved: &Moved) -> (UpdateStatus, Option<String>) {
         Moved::Refused(refusal) => refusal,
     };
     let status = match refusal {
-        Refusal::Denied(_) | Refusal::Closed(_) => UpdateStatus::RejectedByPolicy,
+        Refusal::Denied(_) | Refusal::Closed(_) | Refusal::Secret(_) | Refusal::Unchecked => {
+            UpdateStatus::RejectedByPolicy
+        }
+        Refusal::Busy => UpdateStatus::Locked,
+        Refusal::Unsure => UpdateStatus::Unprocessed,
         Refusal::Limited => UpdateStatus::WritePermissionRequired,
         Refusal::Missing | Refusal::NotACommit => UpdateStatus::UnresolvableToCommit,
         Refusal::Name => UpdateStatus::InvalidRefName,
@@ -509,34 +516,4 @@ fn status(moved: &Moved) -> (UpdateStatus, Option<String>) {
         },
     };
     (status, Some(refusal.to_string()))
-}
-
-/// Writes to the audit trail which refs moved.
-fn record(
-    call: &Call,
-    grant: &Grant<Push>,
-    commands: &[RefCommand],
-    moved: &[Moved],
-) -> Result<(), HttpError> {
-    let refs: Vec<_> = commands
-        .iter()
-        .zip(moved)
-        .map(|(command, moved)| {
-            let name: &BStr = command.name.as_ref();
-            json!({
-                "name": name.to_str_lossy(),
-                "old": command.old_id.to_string(),
-                "new": command.new_id.to_string(),
-                "outcome": match moved {
-                    Moved::Done | Moved::Absent => "ok".to_owned(),
-                    Moved::Refused(refusal) => refusal.to_string(),
-                },
-            })
-        })
-        .collect();
-    let details = json!({ "by": "rest", "refs": refs });
-    let subject = grant.repository().to_string();
-    Ok(call
-        .store()
-        .record_event(&grant.actor(), AuditAction::GitPush, &subject, &details)?)
 }

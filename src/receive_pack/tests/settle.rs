@@ -120,6 +120,7 @@ fn a_push_is_settled_once_after_the_refs_moved_and_before_the_client_hears_of_it
             told("HEAD", None, RefEnd::Refused("funny refname".to_owned())),
         ],
         refusal: None,
+        is_unsure: false,
     };
     assert_eq!(outcome, &expected);
 }
