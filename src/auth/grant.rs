@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::names::{RefPattern, RepoPath};
-use crate::store::{Actor, Requester};
+use crate::store::{Actor, Requester, TokenId};
 
 /// Reading a repository: `git fetch`, `git clone`.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl<Op> Grant<Op> {
     /// Public id of the token; None for an anonymous reader.
     pub fn token_id(&self) -> Option<&str> {
         self.terms.requester.token.as_ref().map(|id| id.as_str())
+    }
+
+    /// The token; None for an anonymous reader and an alternate credential.
+    pub(super) fn token(&self) -> Option<&TokenId> {
+        self.terms.requester.token.as_ref()
     }
 
     /// Who the audit trail says it was.

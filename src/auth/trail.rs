@@ -52,6 +52,7 @@ pub(super) struct Trail {
     clock: Clock,
     refusals: Mutex<Bound<RefusalOf>>,
     sign_ins: Mutex<Bound<SignInOf>>,
+    unmoved: Mutex<Bound<UnmovedOf>>,
 }
 
 /// What makes refusals of tokens alike.
@@ -72,6 +73,19 @@ struct SignInOf {
     account: Option<String>,
 }
 
+/// What makes pushes of which nothing moved alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct UnmovedOf {
+    /// The token, or the account where there is none.
+    pub token: Option<TokenId>,
+    /// The account.
+    pub account: Option<String>,
+    /// Where to.
+    pub repository: RepoPath,
+    /// How it ended, in a word.
+    pub end: &'static str,
+}
+
 impl Trail {
     pub(super) fn new(recorder: Recorder, clock: Clock) -> Trail {
         Trail {
@@ -79,6 +93,7 @@ impl Trail {
             clock,
             refusals: Mutex::new(Bound::new()),
             sign_ins: Mutex::new(Bound::new()),
+            unmoved: Mutex::new(Bound::new()),
         }
     }
 
@@ -118,6 +133,18 @@ impl Trail {
             &kind.subject(),
             details,
         );
+    }
+
+    /// Notes that of a push nothing moved. `details` are worked out only if they are needed: they can be large, and such a
+    /// push costs its client next to nothing.
+    pub(super) fn unmoved(&self, kind: &UnmovedOf, actor: Actor, details: impl FnOnce() -> Value) {
+        let Some(times) = lock(&self.unmoved).count(kind, self.clock.elapsed()) else {
+            return;
+        };
+        let mut details = details();
+        put(&mut details, "times", json!(times));
+        let subject = kind.repository.to_string();
+        self.record(actor, AuditAction::GitPush, &subject, details);
     }
 
     /// Notes that a password was wrong. `account` is the account whose name was given, if there is one: what was typed
@@ -189,9 +216,25 @@ impl Trail {
                 details,
             );
         }
+        let (unmoved, other_unmoved) = lock(&self.unmoved).take(now);
+        for (kind, times) in unmoved {
+            let requester = Requester {
+                token: kind.token,
+                account: kind.account,
+                ..Requester::default()
+            };
+            let details = json!({ "outcome": kind.end, "refs": [], "times": times });
+            self.record(
+                Actor::Client(requester),
+                AuditAction::GitPush,
+                &kind.repository.to_string(),
+                details,
+            );
+        }
         for (action, times) in [
             (AuditAction::TokenRefuse, others),
             (AuditAction::SignInRefuse, other_sign_ins),
+            (AuditAction::GitPush, other_unmoved),
         ] {
             if times > 0 {
                 let details = json!({ "reason": "too many kinds to tell apart", "times": times });

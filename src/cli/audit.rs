@@ -291,6 +291,7 @@ fn describe_push(details: &Value) -> String {
         ));
     }
     end(&mut words, details);
+    times(&mut words, details);
     words
 }
 
@@ -345,11 +346,16 @@ fn describe_refusal(details: &Value) -> String {
         operation => format!("{operation} "),
     };
     let mut words = format!("{what}refused: {}", text(details, "reason"));
+    times(&mut words, details);
+    words
+}
+
+/// Adds of how many alike it tells.
+fn times(words: &mut String, details: &Value) {
     match count(details, "times") {
         0 | 1 => {}
         times => words.push_str(&format!(", {times} times")),
     }
-    words
 }
 
 /// `name: laptop, scopes: vso.code -> vso.code_write`

@@ -1,4 +1,5 @@
-//! What fetches and pushes leave in the audit trail.
+//! What fetches and pushes leave in the audit trail. A push of which nothing moved leaves an event a minute, because its
+//! client can repeat it as fast as it likes.
 //!
 //! Names and reasons come from outside or from engines; they are bounded here and kept as they are otherwise.
 
@@ -56,33 +57,37 @@ pub(super) fn settle_push(
     outcome: &receive_pack::Outcome,
     error: Option<&receive_pack::Error>,
 ) {
-    let details = push(outcome, error);
+    if error.is_some() || (outcome.refused == outcome.commands && !outcome.is_unsure) {
+        gate.note_unmoved(grant, end_of_push(outcome, error), || push(outcome, error));
+        return;
+    }
     let event = gate.event(
         grant.actor(),
         AuditAction::GitPush,
         &grant.repository().to_string(),
-        details,
+        push(outcome, error),
     );
-    if error.is_none() && (outcome.refused < outcome.commands || outcome.is_unsure) {
-        // Refs did move, and their client hears of it whether the trail could be written or not: what could not be is in
-        // the log, as an error.
-        let _is_written = gate.recorder().record_durably(event);
-    } else {
-        gate.recorder().record(event);
+    // Refs did move, and their client hears of it whether the trail could be written or not: what could not be is in the
+    // log, as an error.
+    let _is_written = gate.recorder().record_durably(event);
+}
+
+/// How a push ended, in a word.
+fn end_of_push(outcome: &receive_pack::Outcome, error: Option<&receive_pack::Error>) -> &'static str {
+    match error {
+        Some(error) if is_interrupted_push(error) => "interrupted",
+        Some(_) => "failed",
+        None if outcome.is_unsure => "failed",
+        None if outcome.refused == outcome.commands => "refused",
+        None if outcome.refused > 0 => "partial",
+        None => "ok",
     }
 }
 
 /// Tells of a push.
 fn push(outcome: &receive_pack::Outcome, error: Option<&receive_pack::Error>) -> Value {
-    let end = match error {
-        Some(error) if is_interrupted_push(error) => "interrupted",
-        Some(_) => "failed",
-        None if outcome.commands == 0 || outcome.refused == outcome.commands => "refused",
-        None if outcome.refused > 0 => "partial",
-        None => "ok",
-    };
     let mut details = json!({
-        "outcome": end,
+        "outcome": end_of_push(outcome, error),
         "commands": outcome.commands,
         "refused": outcome.refused,
         "refs": outcome.refs.iter().map(reference).collect::<Value>(),

@@ -224,6 +224,67 @@ fn branches_and_tags_are_made_moved_and_deleted() {
 }
 
 #[test]
+fn what_moves_is_told_as_of_a_push_and_what_does_not_once_a_minute() {
+    let f = fixture();
+    let rest = f.rest();
+    let pushes = || {
+        let events = f.server.cli().json(&["audit", "list", "--action", "git.push"]);
+        let events = events.as_array().unwrap().iter();
+        events.map(|event| event["details"].clone()).collect::<Vec<_>>()
+    };
+    let refused: Vec<Value> = (0..1800)
+        .map(|number| {
+            change(
+                &format!("refs/heads/{number}/{}", "x".repeat(300)),
+                &f.old,
+                &f.new,
+            )
+        })
+        .collect();
+    for _ in 0..5 {
+        let answer = rest.post(REFS, &Value::Array(refused.clone()));
+        assert_eq!(statuses(&answer), ["staleOldObjectId"; 1800]);
+    }
+    let answer = rest.post(
+        REFS,
+        &json!([
+            change("refs/heads/new", ZERO, &f.old),
+            change("refs/heads/main", &f.old, &f.old),
+        ]),
+    );
+    assert_eq!(statuses(&answer), ["succeeded", "staleOldObjectId"]);
+    let told = pushes();
+    let [moved, unmoved] = told.as_slice() else {
+        panic!("{} events", told.len())
+    };
+    assert_eq!(
+        moved,
+        &json!({
+            "outcome": "partial",
+            "commands": 2,
+            "refused": 1,
+            "refs": [
+                { "name": "refs/heads/new", "old": null, "new": f.old, "result": "ok" },
+                {
+                    "name": "refs/heads/main",
+                    "old": f.old,
+                    "new": f.old,
+                    "result": moved["refs"][1]["result"],
+                },
+            ],
+            "objects": 0,
+            "bytes": 0,
+        })
+    );
+    assert_eq!(
+        (&unmoved["outcome"], &unmoved["commands"], &unmoved["times"]),
+        (&json!("refused"), &json!(1800), &json!(1))
+    );
+    let kept = unmoved["refs"].as_array().unwrap().len();
+    assert!(kept > 100 && kept < 1000, "{kept}");
+}
+
+#[test]
 fn each_change_that_cannot_be_says_why_and_the_others_are_made() {
     let f = fixture();
     let rest = f.rest();

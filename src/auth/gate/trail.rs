@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::{Gate, Principal, requester};
 use crate::auth::client::Client;
+use crate::auth::grant::{Grant, Push};
 use crate::auth::policy::Policies;
 use crate::auth::recorder::Recorder;
 use crate::auth::refusal::Refusal;
 use crate::auth::scope::Operation;
-use crate::auth::trail::{RefusalOf, claim};
+use crate::auth::trail::{RefusalOf, UnmovedOf, claim};
 use crate::names::{NAME_BYTES_MAX, RepoPath};
 use crate::store::{self, Actor, AuditAction, NewAuditEvent};
 
@@ -97,6 +98,22 @@ impl Gate {
             });
             (requester(Some(verified), &principal.client), details)
         });
+    }
+
+    /// Tells the trail of a push of which nothing moved: once a minute for each token, repository and `end`, which says in a
+    /// word how it ended, with the number of times. `details` are as for [`Gate::event`].
+    ///
+    /// # Blocking
+    ///
+    /// While the queue of the trail is full.
+    pub fn note_unmoved(&self, grant: &Grant<Push>, end: &'static str, details: impl FnOnce() -> Value) {
+        let kind = UnmovedOf {
+            token: grant.token().cloned(),
+            account: grant.account().map(str::to_owned),
+            repository: grant.repository().clone(),
+            end,
+        };
+        self.0.trail.unmoved(&kind, grant.actor(), details);
     }
 
     /// Does what is due from time to time, about once an hour: tells the trail of tokens that came to their end, and of

@@ -131,6 +131,50 @@ fn a_refused_operation_is_noted_once_a_minute_for_each_reason_and_repository() {
 }
 
 #[test]
+fn pushes_of_which_nothing_moved_are_noted_once_a_minute_for_each_end_and_repository() {
+    let f = fixture();
+    f.grant(Some("bob"), "C", Role::Contributor);
+    let (_, plain) = f.token("bob", "vso.code_write");
+    let principal = f.authenticate(&plain).unwrap();
+    let push = |path: &str, end: &'static str| {
+        let repository = RepoPath::parse(path).unwrap();
+        let grant = f.gate.authorize_push(&principal, Some(&repository)).unwrap();
+        let details = || json!({ "outcome": end, "refs": ["x"] });
+        f.gate.note_unmoved(&grant, end, details);
+    };
+    let told = || -> Vec<String> {
+        let events = f.events(AuditAction::GitPush);
+        let tell = |event: AuditEvent| {
+            let AuditEvent {
+                actor,
+                subject,
+                details,
+                ..
+            } = event;
+            format!("{actor} {subject} {} {}", details["outcome"], details["times"])
+        };
+        events.into_iter().map(tell).collect()
+    };
+    for _ in 0..50 {
+        push("C/P/R", "refused");
+    }
+    push("C/P/R", "interrupted");
+    push("C/P/Other", "refused");
+    let first = [
+        "bob C/P/R \"refused\" 1",
+        "bob C/P/R \"interrupted\" 1",
+        "bob C/P/Other \"refused\" 1",
+    ];
+    assert_eq!(told(), first);
+    f.clock.advance(Duration::from_secs(60));
+    push("C/P/R", "refused");
+    assert_eq!(told()[3..], ["bob C/P/R \"refused\" 50"]);
+    push("C/P/R", "refused");
+    f.gate.shutdown();
+    assert_eq!(told()[4..], ["bob C/P/R \"refused\" 1"]);
+}
+
+#[test]
 fn an_address_that_has_to_wait_is_noted_once() {
     let f = fixture();
     let guess = || f.authenticate(&PlainToken::generate().unwrap()).unwrap_err();
