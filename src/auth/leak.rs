@@ -21,7 +21,7 @@ use crate::store::{self, Actor, AuditAction, LiveToken, Requester, Role, Store, 
 /// Bytes of a text that is handed in; what lies behind them is not looked at.
 pub const REPORT_BYTES_MAX: usize = 1 << 20;
 
-/// Different tokens of one text that is handed in; those that follow are not looked at.
+/// Different tokens of one text that is handed in; those that follow are not looked at. See [`has_too_many`].
 pub const REPORT_TOKENS_MAX: usize = 100;
 
 /// Letters and digits behind the prefix from which on a text is not shown: the public id and some of a secret.
@@ -108,6 +108,16 @@ pub fn redact(text: &[u8]) -> Vec<u8> {
     }
     clean.extend_from_slice(text.get(end..).unwrap_or_default());
     clean
+}
+
+/// Whether there are more different tokens in a text than one report may have, as far as their form tells.
+pub fn has_too_many(text: &[u8]) -> bool {
+    let mut hashes = HashSet::new();
+    each_token(text, &mut |_, hash| {
+        hashes.insert(hash);
+        hashes.len() <= REPORT_TOKENS_MAX
+    });
+    hashes.len() > REPORT_TOKENS_MAX
 }
 
 /// Stands between tokens and where they should not be.
@@ -223,19 +233,29 @@ impl Guard {
             return;
         }
         let actor = Actor::Client(requester.clone());
-        let dealt_with = self.rules.revoke_leaked().and_then(|revokes| {
-            for hash in &hashes {
-                if let Some(token) = self.store.report_leaked_token(&actor, hash, revokes)? {
+        let revokes = match self.rules.revoke_leaked() {
+            Ok(revokes) => revokes,
+            Err(err) => {
+                tracing::error!(
+                    err = &err as &dyn std::error::Error,
+                    count = hashes.len(),
+                    "tokens that were handed in could not be dealt with"
+                );
+                return;
+            }
+        };
+        for hash in &hashes {
+            match self.store.report_leaked_token(&actor, hash, revokes) {
+                Ok(Some(token)) => {
                     tracing::info!(leaked = %token.id, revoked = revokes, "a live token was handed in");
                 }
+                Ok(None) => {}
+                // The next one may go well, and may be the one that matters.
+                Err(err) => tracing::error!(
+                    err = &err as &dyn std::error::Error,
+                    "a token that was handed in could not be dealt with"
+                ),
             }
-            Ok(())
-        });
-        if let Err(err) = dealt_with {
-            tracing::error!(
-                err = &err as &dyn std::error::Error,
-                "a token that was handed in could not be dealt with"
-            );
         }
     }
 }

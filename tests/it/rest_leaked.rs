@@ -1,5 +1,6 @@
 //! Tokens that somebody found, handed in over REST by whoever it was.
 
+use patgate::auth::token::PlainToken;
 use serde_json::{Value, json};
 
 use crate::harness::{Curl, Git, Reply, Rest, Server, Setup, Token};
@@ -169,6 +170,12 @@ fn nothing_is_revoked_where_the_policy_says_so() {
 fn reports_of_another_form_are_refused_by_what_is_wrong_with_them() {
     let f = Fixture::new();
     let rest = f.rest();
+    let tokens = |count: usize| -> String {
+        let text = |_| PlainToken::generate().unwrap().expose().to_owned();
+        (0..count).map(text).collect::<Vec<_>>().join(" ")
+    };
+    rest.post(PATH, &json!({ "token": tokens(100) })).is(202);
+    let many = tokens(101);
     for (body, words) in [
         (json!({}), &["`token`"][..]),
         (json!({ "token": 5 }), &["'token'"]),
@@ -180,6 +187,8 @@ fn reports_of_another_form_are_refused_by_what_is_wrong_with_them() {
         (json!([5]), &["'[0]'"]),
         (json!("pgt_"), &["body"]),
         (json!({ "tokens": vec!["x"; 101] }), &["101", "100"]),
+        (json!({ "token": many }), &["100"]),
+        (json!([{ "token": "x" }, { "token": many }]), &["100"]),
         (json!(vec![json!({ "token": "x" }); 101]), &["101", "100"]),
     ] {
         rest.post(PATH, &body).says(400, words);

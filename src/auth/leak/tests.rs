@@ -349,10 +349,12 @@ fn a_report_is_read_up_to_its_bounds() {
     let after = format!("{}{}", join(&unknown), last_plain.expose());
     f.guard().report(after.as_bytes(), &stranger());
     assert!(!f.is_revoked(&last), "one more than is looked at");
+    assert!(has_too_many(after.as_bytes()) && !has_too_many(join(&unknown).as_bytes()));
     let far = format!("{}{}", " ".repeat(REPORT_BYTES_MAX - 55), last_plain.expose());
     f.guard().report(far.as_bytes(), &stranger());
     assert!(!f.is_revoked(&last), "further than is looked at");
     let repeated = format!("{0}{0}{0}{1}", join(&unknown[1..]), last_plain.expose());
+    assert!(!has_too_many(repeated.as_bytes()));
     f.guard().report(repeated.as_bytes(), &stranger());
     assert!(f.is_revoked(&last), "the same token counts once");
 }

@@ -14,7 +14,7 @@ use super::call::Call;
 use super::endpoint::{ABOVE_PROJECTS, Answer, Endpoint, Proof, schema};
 use super::reply::Reply;
 use super::version::Versions;
-use crate::auth::leak::REPORT_TOKENS_MAX;
+use crate::auth::leak::{self, REPORT_TOKENS_MAX};
 use crate::auth::scope::Operation;
 use crate::http::error::HttpError;
 use crate::store::Requester;
@@ -107,6 +107,11 @@ fn has_list(call: &Call) -> bool {
 
 fn report(call: &Call) -> Result<Reply, HttpError> {
     let text = read(call)?.join("\n");
+    if leak::has_too_many(text.as_bytes()) {
+        return Err(HttpError::bad_request(format!(
+            "The request's body has more than {REPORT_TOKENS_MAX} tokens in its texts. Send the others in further requests."
+        )));
+    }
     let client = &call.context.client;
     let requester = Requester {
         address: Some(client.address),
