@@ -343,6 +343,7 @@ fn policies_on_who_may_have_which_token_hold_by_their_words() {
 fn all_orgs_and_limits_say_what_a_token_opens() {
     let server = Setup::plain().start();
     let rest = signed_in(&server);
+    server.cli().ok(&["repo", "create", "Fabrikam/Web/Web"]);
     let make = |path: &str, body: Value| {
         let mut whole = json!({ "displayName": "x", "scope": "vso.code_write" });
         whole
@@ -359,6 +360,17 @@ fn all_orgs_and_limits_say_what_a_token_opens() {
         json!(["Fabrikam"])
     );
     assert_eq!(paths(&make(fabrikam, json!({ "allOrgs": true })).0), json!([]));
+    assert_eq!(
+        paths(&make("/fabrikam/_apis/tokens/pats", json!({})).0),
+        json!(["Fabrikam"])
+    );
+    let nowhere = json!({ "displayName": "x", "scope": "vso.code" });
+    refused(
+        &rest.post("/Nowhere/_apis/tokens/pats", &nowhere),
+        "invalidTargetAccounts",
+        &["'allOrgs'", "collection"],
+    );
+    make("/Nowhere/_apis/tokens/pats", json!({ "allOrgs": true }));
     assert_eq!(paths(&make(PATS, json!({})).0), json!(["DefaultCollection"]));
     assert_eq!(
         paths(&make("/tfs/_apis/tokens/pats", json!({})).0),

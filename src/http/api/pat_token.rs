@@ -15,14 +15,14 @@ use uuid::Uuid;
 use super::call::Call;
 use super::ids::authorization_id;
 use super::moment;
-use super::places::collection_of;
+use super::places::collection_for;
 use super::reply::Reply;
 use crate::auth::policy::{self, Breach, Policies};
 use crate::auth::token::{
     self, ExpiryError, LimitError, LimitField, PlainToken, parse_networks, parse_paths, parse_refs,
 };
 use crate::http::error::{HttpError, TypeKey};
-use crate::names::{AccessPath, DEFAULT_COLLECTION, Quoted};
+use crate::names::{AccessPath, Quoted};
 use crate::store::{self, RevokeReason, Token, TokenLimits, TokenState, check_label};
 
 /// A token.
@@ -536,7 +536,7 @@ pub(super) fn valid_to(
 ///
 /// # Errors
 ///
-/// When both are said.
+/// When both are said, or the URL names no collection of which its caller sees something.
 pub(super) fn target(
     call: &Call,
     all_orgs: Option<bool>,
@@ -550,8 +550,15 @@ pub(super) fn target(
         )),
         (Some(true), false) => Ok(Some(Vec::new())),
         (Some(false), false) => {
-            let collection = call.places().first().map_or(DEFAULT_COLLECTION, collection_of);
-            Ok(Some(vec![AccessPath::Collection(collection.to_owned())]))
+            let collection = collection_for(call, call.signed_in()?.account())?.ok_or_else(|| {
+                wrong(
+                    PatTokenError::InvalidTargetAccounts,
+                    "allOrgs",
+                    "it is not true, and there is no such collection as the URL names, or none in which you may see a \
+                     repository: name another, or say in 'limits.paths' what the token opens",
+                )
+            })?;
+            Ok(Some(vec![AccessPath::Collection(collection)]))
         }
         (Some(false), true) | (None, _) => Ok(None),
     }

@@ -9,6 +9,7 @@ use super::call::Call;
 use crate::http::error::{HttpError, TypeKey};
 use crate::http::router::Place;
 use crate::names::{AccessPath, DEFAULT_COLLECTION, Quoted, RepoPath};
+use crate::store::Account;
 
 /// A project, and what of it the caller sees.
 #[derive(Debug)]
@@ -81,6 +82,34 @@ pub(super) fn find(call: &Call) -> Result<Found, HttpError> {
         place,
         projects: Vec::new(),
     })
+}
+
+/// The collection that the URL of a call means to `account`, spelled as on disk: that of the first place in which it sees a
+/// repository. The default collection is always there. None where it sees none.
+///
+/// # Errors
+///
+/// When the store or the disk cannot be read.
+pub(super) fn collection_for(call: &Call, account: &Account) -> Result<Option<String>, HttpError> {
+    let default = || Ok(Some(DEFAULT_COLLECTION.to_owned()));
+    if call.places().is_empty() {
+        return default();
+    }
+    for place in call.places() {
+        let collection = collection_of(place).to_owned();
+        let is_default = collection.to_lowercase() == DEFAULT_COLLECTION.to_lowercase();
+        let path = match &place.project {
+            None if is_default => return default(),
+            None => AccessPath::Collection(collection),
+            Some(project) => AccessPath::Project(collection, project.clone()),
+        };
+        for repository in call.repositories().list_below(&path)? {
+            if account.is_admin || call.store().role_on(Some(account.id), &repository)?.is_some() {
+                return Ok(Some(repository.collection().to_owned()));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The visible projects of a place.
