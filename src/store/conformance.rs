@@ -112,6 +112,7 @@ fn hash(seed: &str) -> TokenHash {
 fn to(hash: &TokenHash) -> TokenRotation<'_> {
     TokenRotation {
         hash,
+        presented: None,
         expires_at: None,
         old_valid_until: None,
         narrowing: None,

@@ -127,6 +127,12 @@ pub enum Error {
         /// The id that was asked for.
         id: TokenId,
     },
+    /// The secret that was to be replaced is not the present one of the token.
+    #[error("the secret of the token '{id}' was replaced by a rotation: use the newer one")]
+    SecretReplaced {
+        /// The token.
+        id: TokenId,
+    },
     /// The token was changed by somebody else in between.
     #[error("the token '{id}' was changed at the same time: try again")]
     TokenChanged {
@@ -383,6 +389,17 @@ impl Store {
         }
     }
 
+    /// Returns the digest of the present secret of a token; None if there is no such token.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn token_hash(&self, id: &TokenId) -> Result<Option<TokenHash>, Error> {
+        match &self.0 {
+            Backend::Sqlite(database) => database.token_hash(id),
+        }
+    }
+
     /// Returns the tokens of one account, or all, oldest first.
     ///
     /// # Errors
@@ -445,8 +462,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], and [`Error::TokenChanged`] where scopes or limits are to be
-    /// narrowed that have changed since.
+    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], [`Error::SecretReplaced`] where another secret was presented
+    /// than the token has, and [`Error::TokenChanged`] where scopes or limits are to be narrowed that have changed since.
     pub fn rotate_token(
         &self,
         actor: &Actor,

@@ -88,6 +88,12 @@ impl Principal {
         self.verified.as_deref().map(|verified| &verified.token_id)
     }
 
+    /// The digest of the token's secret that was presented, the present one or one whose overlap runs; None for an anonymous
+    /// reader and an alternate credential.
+    pub fn presented(&self) -> Option<&TokenHash> {
+        self.verified.as_deref().map(|verified| &verified.hash)
+    }
+
     /// What the token was called when it was checked; None for an anonymous reader and an alternate credential.
     pub fn token_name(&self) -> Option<&str> {
         self.verified

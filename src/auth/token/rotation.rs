@@ -7,7 +7,9 @@ use super::{
     require_live,
 };
 use crate::auth::scope::Scopes;
-use crate::store::{Actor, Store, Token, TokenId, TokenLimits, TokenNarrowing, TokenRotation};
+use crate::store::{
+    self, Actor, Store, Token, TokenHash, TokenId, TokenLimits, TokenNarrowing, TokenRotation,
+};
 
 /// How many hours a secret can go on opening its token at most after it was replaced: seven days.
 pub const OVERLAP_HOURS_MAX: i64 = 7 * 24;
@@ -15,6 +17,9 @@ pub const OVERLAP_HOURS_MAX: i64 = 7 * 24;
 /// How to rotate a token.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RotateToken<'a> {
+    /// The digest of the secret by which the token rotates itself, which must be its present one; None where its owner or
+    /// an administrator has it rotated.
+    pub presented: Option<&'a TokenHash>,
     /// A new end; None leaves it as it is.
     pub expires_at: Option<Timestamp>,
     /// How long the secret that is replaced opens the token, too; None: not at all.
@@ -49,7 +54,9 @@ pub enum Widening {
 /// # Errors
 ///
 /// When the token is missing or revoked, it is expired and no new end is given, the end or the overlap is not allowed,
-/// scopes or limits are more than it has, or a policy forbids a later end.
+/// scopes or limits are more than it has, or a policy forbids a later end; [`store::Error::SecretReplaced`] when the
+/// secret that was presented is not the present one, and [`store::Error::TokenChanged`] when somebody else has rotated the
+/// token at the same time.
 pub fn rotate(
     store: &Store,
     actor: &Actor,
@@ -61,6 +68,11 @@ pub fn rotate(
         check_overlap(overlap)?;
     }
     let scopes = options.scopes.map(str::parse::<Scopes>).transpose()?;
+    // What is replaced is the secret that the token has before anything is checked.
+    let replaces = match options.presented {
+        Some(presented) => Some(*presented),
+        None => store.token_hash(id)?,
+    };
     let before = match options.expires_at {
         Some(expires_at) => {
             check_expiry(expires_at, now)?;
@@ -80,6 +92,7 @@ pub fn rotate(
     let plain = PlainToken::generate_with_id(id)?;
     let rotation = TokenRotation {
         hash: &plain.hash(),
+        presented: replaces.as_ref(),
         expires_at: options.expires_at,
         old_valid_until: options
             .overlap
@@ -90,7 +103,15 @@ pub fn rotate(
             limits: options.limits,
         }),
     };
-    let token = store.rotate_token(actor, id, &rotation)?;
+    let token = store
+        .rotate_token(actor, id, &rotation)
+        .map_err(|error| match error {
+            // Nobody presented one.
+            store::Error::SecretReplaced { id } if options.presented.is_none() => {
+                store::Error::TokenChanged { id }
+            }
+            error => error,
+        })?;
     Ok((token, plain))
 }
 

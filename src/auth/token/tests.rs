@@ -561,3 +561,24 @@ fn a_rotation_takes_away_and_gives_nothing() {
         ("vso.code", &narrower)
     );
 }
+
+#[test]
+fn a_secret_that_was_presented_rotates_its_token_once() {
+    let (_directory, store) = store_with_bob();
+    let (token, first) = create_for_bob(&store);
+    let by = |plain: &PlainToken| {
+        let options = RotateToken {
+            presented: Some(&plain.hash()),
+            overlap: Some(SignedDuration::from_hours(1)),
+            ..RotateToken::default()
+        };
+        rotate(&store, &CLI, &token.id, &options).map(|(_, plain)| plain)
+    };
+    let second = by(&first).unwrap();
+    let error = by(&first).unwrap_err();
+    assert!(
+        matches!(error, Error::Store(store::Error::SecretReplaced { .. })),
+        "{error}"
+    );
+    by(&second).unwrap();
+}

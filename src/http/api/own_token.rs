@@ -18,7 +18,7 @@ use super::version::Versions;
 use crate::auth::scope::Operation;
 use crate::auth::token::{self, RotateToken};
 use crate::http::error::HttpError;
-use crate::store::{Token, TokenId};
+use crate::store::{self, Token, TokenId};
 
 /// This module's rows.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -119,11 +119,18 @@ fn rotate(call: &Call, asked: &OwnTokenRotateRequest) -> Result<Reply, Failure> 
         })
         .transpose()?;
     let options = RotateToken {
+        presented: call.principal()?.presented(),
         expires_at,
         overlap: overlap.map_err(token::Error::from)?,
         scopes: asked.scope.as_deref(),
         limits: limits.as_ref(),
     };
-    let (token, plain) = token::rotate(call.store(), &call.actor()?, &before.id, &options)?;
+    let rotated = token::rotate(call.store(), &call.actor()?, &before.id, &options);
+    let (token, plain) = rotated.map_err(|error| match error {
+        token::Error::Store(store::Error::SecretReplaced { .. }) => Failure::Http(HttpError::forbidden(
+            "This secret was replaced by a rotation; use the newer one. No other can rotate the token.",
+        )),
+        error => error.into(),
+    })?;
     Ok(PatTokenResult::granted(call, token, Some(plain))?)
 }

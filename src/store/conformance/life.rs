@@ -10,11 +10,11 @@ fn after(hours: i64) -> Timestamp {
 impl Fixture {
     /// Rotates a token to the secret of `seed`.
     fn rotate(&self, id: &TokenId, seed: &str, end: Option<Timestamp>, until: Option<Timestamp>) -> Token {
+        let secret = hash(seed);
         let rotation = TokenRotation {
-            hash: &hash(seed),
             expires_at: end,
             old_valid_until: until,
-            narrowing: None,
+            ..to(&secret)
         };
         self.store.rotate_token(&CLI, id, &rotation).unwrap()
     }
@@ -40,6 +40,45 @@ fn a_rotated_token_keeps_all_but_its_digest() {
     let rotated = f.rotate(&made.id, "newer", Some(later), None);
     assert_eq!(rotated.expires_at, later);
     assert_eq!(f.event().action, "token.rotate");
+}
+
+#[test]
+fn of_many_who_replace_one_secret_at_once_one_does() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let presented = hash("AAAAAAAA");
+    assert_eq!(f.store.token_hash(&made.id).unwrap(), Some(presented));
+    assert_eq!(f.store.token_hash(&token_id("ZZZZZZZZ")).unwrap(), None);
+    let other = f.other();
+    let rotate = |store: &Store, seed: &str| {
+        let secret = hash(seed);
+        let rotation = TokenRotation {
+            presented: Some(&presented),
+            old_valid_until: Some(after(1)),
+            ..to(&secret)
+        };
+        store.rotate_token(&CLI, &made.id, &rotation)
+    };
+    let outcomes: Vec<Result<Token, Error>> = std::thread::scope(|scope| {
+        let all: Vec<_> = [
+            (&f.store, "one"),
+            (&other, "two"),
+            (&f.store, "three"),
+            (&other, "four"),
+        ]
+        .into_iter()
+        .map(|(store, seed)| scope.spawn(move || rotate(store, seed)))
+        .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(Error::SecretReplaced { .. })));
+    assert_eq!((outcomes.len(), refused.count()), (4, 3));
+    assert_eq!(f.events("token.rotate").len(), 1);
+    // Nor has a refused one left anything: the overlap of the first still runs.
+    let retired = f.store.find_retired_secret(&presented).unwrap().unwrap();
+    assert!(retired.valid_until.is_some());
 }
 
 #[test]

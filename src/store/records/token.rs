@@ -402,6 +402,9 @@ impl FromStr for RevokeReason {
 pub struct TokenRotation<'a> {
     /// The digest of the new secret.
     pub hash: &'a TokenHash,
+    /// The digest that the token must have until then, so that of several who replace one secret at once one does; None:
+    /// whatever it has is replaced.
+    pub presented: Option<&'a TokenHash>,
     /// A new end; None leaves it as it is.
     pub expires_at: Option<Timestamp>,
     /// Until when the secret that is replaced opens the token, too, but never past an end that the token has before or

@@ -163,6 +163,16 @@ impl Sqlite {
         })
     }
 
+    pub(in crate::store) fn token_hash(&self, id: &TokenId) -> Result<Option<TokenHash>, Error> {
+        self.read(|connection| {
+            let hash: Option<[u8; 32]> = connection
+                .prepare_cached("SELECT hash FROM tokens WHERE id = ?1")?
+                .query_row([id.as_str()], |row| row.get(0))
+                .optional()?;
+            Ok(hash.map(TokenHash::new))
+        })
+    }
+
     pub(in crate::store) fn tokens(&self, account: Option<&str>) -> Result<Vec<Token>, Error> {
         self.read(|connection| {
             let account = account
@@ -296,12 +306,16 @@ impl Sqlite {
                 .map(|until| until.min(end).as_second())
                 .filter(|until| *until > now);
             retire(transaction, id, now, valid_until)?;
-            transaction
+            let presented = rotation.presented.map(|hash| hash.as_bytes().as_slice());
+            let replaced = transaction
                 .execute(
-                    "UPDATE tokens SET hash = ?2, rotated_at = ?3 WHERE id = ?1",
-                    params![id.as_str(), rotation.hash.as_bytes().as_slice(), now],
+                    "UPDATE tokens SET hash = ?2, rotated_at = ?3 WHERE id = ?1 AND hash = ifnull(?4, hash)",
+                    params![id.as_str(), rotation.hash.as_bytes().as_slice(), now, presented],
                 )
                 .map_err(|error| taken(error, id))?;
+            if replaced == 0 {
+                return Err(Error::SecretReplaced { id: id.clone() });
+            }
             let after = apply(transaction, &before, &change)?;
             let mut details = differences(&before, &after);
             if let Some(until) = valid_until
