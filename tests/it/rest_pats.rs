@@ -951,6 +951,38 @@ fn of_many_rotations_by_one_secret_one_is_granted() {
 }
 
 #[test]
+fn a_secret_in_its_overlap_can_end_its_token_and_not_renew_it() {
+    let server = Setup::plain().start();
+    let rest = signed_in(&server);
+    let old = server.cli().token("anna", "vso.code");
+    let new = server.cli().rotate(&old, &["--overlap", "1h"]);
+    let own = rest.with_token(&old);
+    let rotate = "/_apis/tokens/self/rotate";
+    for body in [json!({}), json!({ "overlap": "7d", "validTo": in_days(300) })] {
+        own.post(rotate, &body).says(
+            403,
+            &["This secret was replaced by a rotation; use the newer one"],
+        );
+    }
+    let seen = rest.with_token(&new).get("/_apis/tokens/self").is(200).json["patToken"].clone();
+    assert_eq!(days_to(&seen["validTo"]), 90, "its end has not moved");
+    own.get("/_apis/tokens/self").is(200);
+    let (_, newest) = granted(
+        &rest
+            .with_token(&new)
+            .post(rotate, &json!({ "overlap": "1h" }))
+            .json,
+        &server,
+    );
+    rest.with_token(&new).delete("/_apis/tokens/self").is(204);
+    for token in [&new, &newest] {
+        rest.with_token(token)
+            .get("/_apis/tokens/self")
+            .says(401, &["was revoked"]);
+    }
+}
+
+#[test]
 fn any_live_token_and_nothing_else_is_a_self() {
     let server = Setup::plain().start();
     let rest = signed_in(&server);

@@ -2,7 +2,8 @@
 //!
 //! patgate's own; Azure DevOps has nothing like it. Whatever its scopes, a token may do this and nothing to any other
 //! token, and it never gets more than it has: a rotation can take scopes away and narrow limits, and its end can be as
-//! late as the policies let a new token live.
+//! late as the policies let a new token live. To rotate takes its present secret: one whose overlap runs is on its way
+//! out, and whoever found it must not get a new one. To revoke takes either, because it opens nothing to anybody.
 
 use hyper::Method;
 use jiff::Timestamp;
@@ -56,7 +57,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             "The token with its new secret, or in patTokenError why the request was not granted.",
         )],
         summary: "Give the token that is used a new secret, which this answer alone has, and take from it what is no \
-                  longer needed.",
+                  longer needed. It takes the present secret: one that was replaced cannot, even while it still opens \
+                  the token.",
         run: |call| rotate(call, &call.json()?).or_else(PatTokenResult::refused),
     },
     Endpoint {
@@ -70,7 +72,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         params: &[],
         body: None,
         answers: &[Answer::empty(204, "The token is revoked.")],
-        summary: "Revoke the token that is used, for good.",
+        summary: "Revoke the token that is used, for good; a secret that was replaced and still opens it can, too.",
         run: |call| {
             pats::end(call, id(call)?)?;
             Ok(Reply::nothing())
