@@ -117,7 +117,10 @@ impl From<store::Error> for CliError {
             Error::TokenRevoked { .. } => {
                 Some("a revoked token stays revoked: make a new one with 'patgate token create'")
             }
-            Error::SecretReplaced { .. } | Error::TokenChanged { .. } | Error::TokenExists { .. } => None,
+            Error::RotatedTooOften { .. }
+            | Error::SecretReplaced { .. }
+            | Error::TokenChanged { .. }
+            | Error::TokenExists { .. } => None,
         };
         let text = CliError::from_error(&error);
         match hint {

@@ -113,6 +113,7 @@ fn to(hash: &TokenHash) -> TokenRotation<'_> {
     TokenRotation {
         hash,
         presented: None,
+        is_by_itself: false,
         expires_at: None,
         old_valid_until: None,
         narrowing: None,

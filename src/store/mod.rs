@@ -20,10 +20,10 @@ use uuid::Uuid;
 pub use records::{
     Access, Account, AccountId, Actor, AlternateCredential, AuditAction, AuditEvent, AuditFilter, EVERYONE,
     IdleToken, LABEL_BYTES_MAX, LabelError, LiveToken, NewAccount, NewAuditEvent, NewToken, PasswordHash,
-    RESERVED_ACCOUNT_NAMES, Requester, RetiredSecret, RevocationRule, RevokeReason, RevokeReasonError, Role,
-    RoleError, Roles, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange,
-    TokenHash, TokenId, TokenIdError, TokenLimits, TokenNarrowing, TokenOrder, TokenPage, TokenPosition,
-    TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
+    REPLACED_SECONDS, RESERVED_ACCOUNT_NAMES, Requester, RetiredSecret, RevocationRule, RevokeReason,
+    RevokeReasonError, Role, RoleError, Roles, StoredPolicy, TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token,
+    TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits, TokenNarrowing, TokenOrder,
+    TokenPage, TokenPosition, TokenRotation, TokenState, TokenUse, UnknownAction, check_label, is_invisible,
 };
 
 use crate::names::{AccessPath, Quoted, RepoPath};
@@ -125,6 +125,12 @@ pub enum Error {
     #[error("the token id '{id}' is taken")]
     TokenExists {
         /// The id that was asked for.
+        id: TokenId,
+    },
+    /// The token has rotated itself so often that older secrets would have to be forgotten, whose use tells of theft.
+    #[error("the token '{id}' has rotated itself too often: its owner or an administrator has to rotate it")]
+    RotatedTooOften {
+        /// The token.
         id: TokenId,
     },
     /// The secret that was to be replaced is not the present one of the token.
@@ -463,7 +469,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], [`Error::SecretReplaced`] where another secret was presented
-    /// than the token has, and [`Error::TokenChanged`] where scopes or limits are to be narrowed that have changed since.
+    /// than the token has, [`Error::RotatedTooOften`], and [`Error::TokenChanged`] where scopes or limits are to be narrowed that have changed since.
     pub fn rotate_token(
         &self,
         actor: &Actor,
@@ -476,7 +482,8 @@ impl Store {
     }
 
     /// Finds a secret that a rotation replaced, by the digest of the whole token; None if the digest is a present one or
-    /// unknown. Of each token the latest hundred are kept.
+    /// unknown. Of each token those that it has replaced by itself are kept, up to a thousand with the others, and the latest
+    /// hundred when its owner has it rotated.
     ///
     /// # Errors
     ///

@@ -431,6 +431,8 @@ fn a_rotated_token_takes_over_and_the_old_one_ends() {
     let new = server.cli().keep(&server.cli().ok(&["token", "rotate", &old.id]));
     assert_ne!(new.text, old.text);
     assert_eq!((status(&new), status(&new)), (200, 200));
+    assert_eq!((status(&old), status(&new)), (401, 200));
+    server.cli().end_overlaps(&old);
     assert_eq!((status(&old), status(&new)), (401, 401));
 }
 

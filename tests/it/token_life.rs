@@ -280,6 +280,34 @@ fn both_secrets_of_a_rotated_token_work_until_the_overlap_is_over_and_reuse_ends
 }
 
 #[test]
+fn a_fetch_that_a_rotation_comes_into_fails_and_leaves_the_token_alone() {
+    let git = Git::new();
+    let server = with_repos(&Setup::plain(), &git);
+    let old = server.cli().token("anna", "vso.code");
+    let advertised = Curl::get(&server, &format!("{}{REFS}", repo("repo")))
+        .token(&old)
+        .send();
+    let advertised = advertised.is(200).text();
+    let at = advertised.find(" refs/heads/main").unwrap();
+    let want = format!("want {}\n", &advertised[at - 40..at]);
+    let body = format!("{:04x}{want}00000009done\n", want.len() + 4);
+    let new = server.cli().rotate(&old, &[]);
+    let fetch = |token: &Token| {
+        Curl::post(&server, &repo("repo"), "git-upload-pack", body.as_bytes())
+            .token(token)
+            .send()
+    };
+    for _ in 0..2 {
+        let text = fetch(&old).is(401).text();
+        assert!(text.contains("has a newer secret"), "{text}");
+        fetch(&new).is(200);
+    }
+    server.cli().end_overlaps(&new);
+    assert!(fetch(&old).is(401).text().contains("was used again"));
+    fetch(&new).is(401);
+}
+
+#[test]
 fn a_second_rotation_leaves_the_two_newest_secrets() {
     let git = Git::new();
     let server = with_repos(&Setup::plain(), &git);

@@ -613,6 +613,7 @@ impl Gate {
             });
         }
         let retired = store.find_retired_secret(hash)?.ok_or(Refusal::TokenUnknown)?;
+        let is_excused = retired.is_excused(now);
         let token = retired.token;
         require_alive(&token, &retired.account, now)?;
         if let Some(until) = retired.valid_until.filter(|until| now < *until) {
@@ -623,8 +624,7 @@ impl Gate {
                 account: retired.account,
             });
         }
-        let is_promised = retired.promised_until.is_some_and(|until| now < until);
-        let Some(client) = client.filter(|_| !is_promised) else {
+        let Some(client) = client.filter(|_| !is_excused) else {
             // What runs since the secret was good ends with it, but is no use of it afterwards.
             return Err(Refusal::SecretReplaced {
                 at: token.rotated_at.unwrap_or(retired.retired_at),

@@ -47,15 +47,16 @@ pub enum Widening {
 /// Gives a token a new secret and keeps its id, its name and what else no other value is given for.
 ///
 /// The secret that is replaced opens the token until the overlap is over or the token ends, and not at all without an
-/// overlap. Whoever uses it later makes the gate revoke the token, because two then have it. At most two secrets open a
-/// token: if an overlap still runs, this ends it, and to use what it had been for is refused but no sign of theft until
-/// the overlap that had been promised is over.
+/// overlap. Whoever uses it later than a minute after that makes the gate revoke the token, because two then have it. At
+/// most two secrets open a token: if an overlap still runs, this ends it, and to use what it had been for is refused, but
+/// no sign of theft for a minute or, if its owner or an administrator had given the overlap, until that is over.
 ///
 /// # Errors
 ///
 /// When the token is missing or revoked, it is expired and no new end is given, the end or the overlap is not allowed,
 /// scopes or limits are more than it has, or a policy forbids a later end; [`store::Error::SecretReplaced`] when the
-/// secret that was presented is not the present one, and [`store::Error::TokenChanged`] when somebody else has rotated the
+/// secret that was presented is not the present one, [`store::Error::RotatedTooOften`] when a token has replaced too many
+/// secrets by itself, and [`store::Error::TokenChanged`] when somebody else has rotated the
 /// token at the same time.
 pub fn rotate(
     store: &Store,
@@ -93,6 +94,7 @@ pub fn rotate(
     let rotation = TokenRotation {
         hash: &plain.hash(),
         presented: replaces.as_ref(),
+        is_by_itself: options.presented.is_some(),
         expires_at: options.expires_at,
         old_valid_until: options
             .overlap

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::call::Call;
 use super::endpoint::{ABOVE_PROJECTS, Answer, Endpoint, Proof, schema};
-use super::pat_token::{Failure, PatTokenLimitsRequest, PatTokenResult, no_token, valid_to};
+use super::pat_token::{Failure, PatTokenError, PatTokenLimitsRequest, PatTokenResult, no_token, valid_to};
 use super::pats;
 use super::reply::Reply;
 use super::version::Versions;
@@ -132,6 +132,13 @@ fn rotate(call: &Call, asked: &OwnTokenRotateRequest) -> Result<Reply, Failure> 
         token::Error::Store(store::Error::SecretReplaced { .. }) => Failure::Http(HttpError::forbidden(
             "This secret was replaced by a rotation; use the newer one. No other can rotate the token.",
         )),
+        token::Error::Store(store::Error::RotatedTooOften { id }) => Failure::Told(
+            PatTokenError::FailedToUpdateAccessToken,
+            format!(
+                "The token has rotated itself too often. Have its owner rotate it over 'tokens/pats', or an administrator: \
+                 patgate token rotate {id}"
+            ),
+        ),
         error => error.into(),
     })?;
     Ok(PatTokenResult::granted(call, token, Some(plain))?)

@@ -92,7 +92,10 @@ fn a_secret_that_was_replaced_is_remembered_with_its_token_and_opens_nothing_by_
     assert_eq!((&retired.token, &retired.account), (&rotated, &bob));
     assert_eq!(Some(retired.retired_at), rotated.rotated_at);
     assert_eq!(retired.made_at, made.created_at);
-    assert_eq!((retired.valid_until, retired.promised_until), (None, None));
+    assert_eq!(retired.valid_until, None);
+    let at = |seconds| Timestamp::from_second(retired.retired_at.as_second() + seconds).unwrap();
+    assert_eq!(retired.promised_until, Some(at(60)));
+    assert!(retired.is_excused(at(59)) && !retired.is_excused(at(60)));
     assert_eq!(f.store.find_retired_secret(&hash("new")).unwrap(), None);
 }
 
@@ -105,10 +108,15 @@ fn an_overlap_never_goes_past_an_end_of_its_token() {
         let new = format!("new {id}");
         f.rotate(&made.id, &new, expires_at, Some(until));
         let retired = f.store.find_retired_secret(&hash(id)).unwrap().unwrap();
-        assert_eq!(retired.valid_until, retired.promised_until);
+        if let Some(until) = retired.valid_until {
+            assert!(Some(until) <= retired.promised_until);
+            let later = |seconds| Timestamp::from_second(until.as_second() + seconds).unwrap();
+            assert!(retired.is_excused(later(59)), "of what began before");
+            assert!(!retired.is_excused(later(60)));
+        }
         (retired.valid_until, made.expires_at)
     };
-    let soon = Timestamp::from_second(Timestamp::now().as_second() + 60).unwrap();
+    let soon = Timestamp::from_second(Timestamp::now().as_second() + 90).unwrap();
     assert_eq!(ends("AAAAAAAA", None, soon).0, Some(soon));
     let (until, old_end) = ends("BBBBBBBB", None, after(9));
     assert_eq!(until, Some(old_end));
@@ -139,23 +147,101 @@ fn a_second_rotation_ends_the_overlap_of_the_first_but_not_what_was_promised() {
 }
 
 #[test]
-fn secrets_that_were_replaced_do_not_gather_without_end() {
-    const COUNT: usize = 130;
+fn an_overlap_that_a_token_gives_itself_is_no_excuse_once_it_is_cut_short() {
     let f = fixture();
     let made = f.token(&f.account("bob"), "AAAAAAAA");
-    let seed = |number: usize| format!("secret {number}");
-    for number in 0..COUNT {
-        f.rotate(&made.id, &seed(number), None, Some(after(1)));
+    let rotate = |seed: &str, is_by_itself| {
+        let secret = hash(seed);
+        let rotation = TokenRotation {
+            is_by_itself,
+            old_valid_until: Some(after(24)),
+            ..to(&secret)
+        };
+        f.store.rotate_token(&CLI, &made.id, &rotation).unwrap();
+    };
+    let retired = |seed: &str| f.store.find_retired_secret(&hash(seed)).unwrap().unwrap();
+    rotate("second", true);
+    let first = retired("AAAAAAAA");
+    assert!(first.valid_until > Some(after(23)) && first.is_excused(after(23)));
+    rotate("third", true);
+    for seed in ["AAAAAAAA", "second"] {
+        let cut = retired(seed);
+        let soon = Timestamp::from_second(cut.retired_at.as_second() + 70).unwrap();
+        assert_eq!(cut.is_excused(soon), seed == "second", "{seed}: one runs");
     }
-    let known = |number| {
+    assert_eq!(retired("AAAAAAAA").valid_until, None);
+    // What the owner has said holds, whoever cuts it short.
+    rotate("fourth", false);
+    rotate("fifth", true);
+    assert_eq!(retired("third").valid_until, None);
+    assert!(retired("third").is_excused(after(23)));
+    assert!(!retired("second").is_excused(after(1)));
+}
+
+/// Rotates a token from its `first` secret to `last`, of which each number is one.
+fn rotate_many(
+    f: &Fixture,
+    id: &TokenId,
+    is_by_itself: bool,
+    first: usize,
+    last: usize,
+) -> Result<(), Error> {
+    for number in first..=last {
+        let secret = hash(&format!("secret {number}"));
+        let rotation = TokenRotation {
+            is_by_itself,
+            old_valid_until: Some(after(1)),
+            ..to(&secret)
+        };
+        f.store.rotate_token(&CLI, id, &rotation)?;
+    }
+    Ok(())
+}
+
+/// The numbers of the secrets up to `last` that are known as replaced.
+fn retired_numbers(f: &Fixture, last: usize) -> Vec<usize> {
+    let is_known = |number: &usize| {
+        let retired = f.store.find_retired_secret(&hash(&format!("secret {number}")));
+        retired.unwrap().is_some()
+    };
+    (1..=last).filter(is_known).collect()
+}
+
+#[test]
+fn when_its_owner_rotates_a_token_the_latest_hundred_secrets_stay_known() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    rotate_many(&f, &made.id, false, 1, 130).unwrap();
+    // 130 is the present one. All were within a second or two: the order is not that of the clock.
+    assert_eq!(retired_numbers(&f, 130), (30..=129).collect::<Vec<_>>());
+    assert_eq!(f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap(), None);
+}
+
+#[test]
+fn a_token_that_rotates_itself_pushes_no_older_secret_out() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    rotate_many(&f, &made.id, true, 1, 1000).unwrap();
+    let first = || f.store.find_retired_secret(&hash("AAAAAAAA")).unwrap();
+    assert_eq!(retired_numbers(&f, 1000).len(), 999, "and the first of all");
+    for _ in 0..2 {
+        assert!(matches!(
+            rotate_many(&f, &made.id, true, 1001, 1001),
+            Err(Error::RotatedTooOften { .. })
+        ));
+    }
+    assert!(first().is_some());
+    assert!(
         f.store
-            .find_retired_secret(&hash(&seed(number)))
+            .find_token_by_hash(&hash("secret 1000"))
             .unwrap()
             .is_some()
-    };
-    let kept = (0..COUNT).filter(|number| known(*number)).count();
-    assert!((99..=101).contains(&kept), "{kept}");
-    assert!(known(COUNT - 2), "the one whose overlap runs is there");
+    );
+    // Its owner vouches for it, and it can go on.
+    rotate_many(&f, &made.id, false, 1001, 1001).unwrap();
+    assert_eq!(retired_numbers(&f, 1001), (901..=1000).collect::<Vec<_>>());
+    rotate_many(&f, &made.id, true, 1002, 1003).unwrap();
+    assert_eq!(retired_numbers(&f, 1003).len(), 102);
 }
 
 #[test]

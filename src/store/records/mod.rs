@@ -17,9 +17,10 @@ pub use audit::{Actor, AuditAction, AuditEvent, AuditFilter, NewAuditEvent, Requ
 pub use policy::{AlternateCredential, IdleToken, RevocationRule, StoredPolicy};
 pub use roles::Roles;
 pub use token::{
-    LiveToken, NewToken, RetiredSecret, RevokeReason, RevokeReasonError, TOKEN_ADDRESSES_COUNT,
-    TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenIdError, TokenLimits,
-    TokenNarrowing, TokenOrder, TokenPage, TokenPosition, TokenRotation, TokenState, TokenUse,
+    LiveToken, NewToken, REPLACED_SECONDS, RetiredSecret, RevokeReason, RevokeReasonError,
+    TOKEN_ADDRESSES_COUNT, TOKEN_ID_BYTES, Token, TokenAddress, TokenChange, TokenHash, TokenId,
+    TokenIdError, TokenLimits, TokenNarrowing, TokenOrder, TokenPage, TokenPosition, TokenRotation,
+    TokenState, TokenUse,
 };
 
 use crate::names::AccessPath;

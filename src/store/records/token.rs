@@ -405,6 +405,9 @@ pub struct TokenRotation<'a> {
     /// The digest that the token must have until then, so that of several who replace one secret at once one does; None:
     /// whatever it has is replaced.
     pub presented: Option<&'a TokenHash>,
+    /// Whether the token rotates itself. Then the overlap is no promise of its owner's: when a further rotation cuts it
+    /// short, a use of the old secret is a sign of theft all the same.
+    pub is_by_itself: bool,
     /// A new end; None leaves it as it is.
     pub expires_at: Option<Timestamp>,
     /// Until when the secret that is replaced opens the token, too, but never past an end that the token has before or
@@ -438,9 +441,24 @@ pub struct RetiredSecret {
     pub retired_at: Timestamp,
     /// Until when it opens the token all the same; None: not at all.
     pub valid_until: Option<Timestamp>,
-    /// Until when it was said to do so; later than `valid_until` if a further rotation came in between. Using it before
-    /// then is no sign of theft.
+    /// Until when using it is no sign of theft, whether it opens the token or not: [`REPLACED_SECONDS`] after it was
+    /// replaced, and to the end of an overlap that the owner gave, also if a further rotation has cut it short.
     pub promised_until: Option<Timestamp>,
+}
+
+/// How long using a secret that does not open its token any more is no sign of theft. A fetch or a push is several
+/// requests, and whoever began one is not a thief because the secret was replaced in between.
+pub const REPLACED_SECONDS: i64 = 60;
+
+impl RetiredSecret {
+    /// Whether using it at the moment `now` is no sign of theft.
+    pub fn is_excused(&self, now: Timestamp) -> bool {
+        let is_promised = self.promised_until.is_some_and(|until| now < until);
+        let has_just_ended = self
+            .valid_until
+            .is_some_and(|until| now.as_second() < until.as_second().saturating_add(REPLACED_SECONDS));
+        is_promised || has_just_ended
+    }
 }
 
 /// A token that neither expired nor was revoked, as found by a digest.

@@ -134,7 +134,7 @@ mod tests {
         };
         database.create_token(&CLI, &new).unwrap();
         database.write_in_test(
-            "INSERT INTO retired_hashes VALUES (?1, ?2, 1, 1, ?3, ?3)",
+            "INSERT INTO retired_hashes VALUES (?1, ?2, 1, 1, ?3, ?3, 1)",
             now() + 60,
         );
         (directory, database, id)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Sqlite, accounts, audit, now, time};
 use crate::names::RepoPath;
 use crate::store::{
-    Account, AccountId, Actor, AuditAction, Error, NewToken, RetiredSecret, RevokeReason,
+    Account, AccountId, Actor, AuditAction, Error, NewToken, REPLACED_SECONDS, RetiredSecret, RevokeReason,
     TOKEN_ADDRESSES_COUNT, Token, TokenAddress, TokenChange, TokenHash, TokenId, TokenLimits, TokenOrder,
     TokenPage, TokenRotation, TokenState, TokenUse, check_label,
 };
@@ -19,8 +19,12 @@ const COLUMNS: &str = "tokens.id, accounts.name, tokens.name, tokens.scopes, tok
 const COLUMNS_COUNT: usize = 14;
 const TABLES: &str = "tokens JOIN accounts ON accounts.id = tokens.account_id";
 
-/// Secrets of one token that stay known after they were replaced.
-const RETIRED_COUNT_MAX: i64 = 100;
+/// Secrets of one token that stay known after they were replaced: the latest, when its owner has it rotated.
+const RETIRED_COUNT_KEPT: i64 = 100;
+
+/// Secrets of one token that are known at most: what a token that rotates itself replaces is not forgotten, and beyond
+/// this it cannot.
+const RETIRED_COUNT_MAX: i64 = 1000;
 
 /// Seconds within which a further use of a token is not written again.
 const USE_SECONDS: i64 = 60;
@@ -305,7 +309,7 @@ impl Sqlite {
                 .old_valid_until
                 .map(|until| until.min(end).as_second())
                 .filter(|until| *until > now);
-            retire(transaction, id, now, valid_until)?;
+            retire(transaction, id, rotation.is_by_itself, now, valid_until)?;
             let presented = rotation.presented.map(|hash| hash.as_bytes().as_slice());
             let replaced = transaction
                 .execute(
@@ -558,26 +562,43 @@ pub(super) fn rename_in_limits(
 
 /// Moves the present digest of a token among the retired ones, valid until `valid_until` if that is given, and ends the
 /// overlap of the one before it.
+///
+/// Were a token that rotates itself to promise an overlap, or to push old digests out, whoever stole it could keep its
+/// owner's secret from being noticed.
 fn retire(
     transaction: &Transaction<'_>,
     id: &TokenId,
+    is_by_itself: bool,
     now: i64,
     valid_until: Option<i64>,
 ) -> Result<(), Error> {
+    let (last, kept): (i64, i64) = transaction
+        .prepare_cached("SELECT ifnull(max(number), 0), count(*) FROM retired_hashes WHERE token_id = ?1")?
+        .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if is_by_itself && kept >= RETIRED_COUNT_MAX {
+        return Err(Error::RotatedTooOften { id: id.clone() });
+    }
     transaction.execute(
-        "UPDATE retired_hashes SET valid_until = NULL WHERE token_id = ?1 AND valid_until IS NOT NULL",
-        [id.as_str()],
+        "UPDATE retired_hashes SET valid_until = NULL, \
+         promised_until = max(ifnull(promised_until, 0), min(valid_until, ?2) + ?3) \
+         WHERE token_id = ?1 AND valid_until IS NOT NULL",
+        params![id.as_str(), now, REPLACED_SECONDS],
     )?;
+    let promised_until = valid_until
+        .filter(|_| !is_by_itself)
+        .unwrap_or(now)
+        .max(now + REPLACED_SECONDS);
     transaction.execute(
-        "INSERT INTO retired_hashes (hash, token_id, made_at, retired_at, valid_until, promised_until) \
-         SELECT hash, id, ifnull(rotated_at, created_at), ?2, ?3, ?3 FROM tokens WHERE id = ?1",
-        params![id.as_str(), now, valid_until],
+        "INSERT INTO retired_hashes (hash, token_id, made_at, retired_at, valid_until, promised_until, number) \
+         SELECT hash, id, ifnull(rotated_at, created_at), ?2, ?3, ?4, ?5 FROM tokens WHERE id = ?1",
+        params![id.as_str(), now, valid_until, promised_until, last + 1],
     )?;
-    transaction.execute(
-        "DELETE FROM retired_hashes WHERE token_id = ?1 AND valid_until IS NULL AND hash NOT IN \
-         (SELECT hash FROM retired_hashes WHERE token_id = ?1 ORDER BY retired_at DESC LIMIT ?2)",
-        params![id.as_str(), RETIRED_COUNT_MAX],
-    )?;
+    if !is_by_itself {
+        transaction.execute(
+            "DELETE FROM retired_hashes WHERE token_id = ?1 AND number <= ?2",
+            params![id.as_str(), last + 1 - RETIRED_COUNT_KEPT],
+        )?;
+    }
     Ok(())
 }
 

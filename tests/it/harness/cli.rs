@@ -252,11 +252,11 @@ impl Patgate {
         self.expire_at(token, 1_000_000_000);
     }
 
-    /// Lets the overlaps of a token run out, as time would.
+    /// Lets the overlaps of a token run out, and the minute after a rotation pass, as time would.
     pub fn end_overlaps(&self, token: &Token) {
         let changed = self.change(
             token,
-            "UPDATE retired_hashes SET valid_until = 1000000000, promised_until = 1000000000 \
+            "UPDATE retired_hashes SET valid_until = min(valid_until, 1000000000), promised_until = 1000000000 \
              WHERE token_id = ?1 AND promised_until IS NOT NULL",
         );
         assert!(changed > 0, "an overlap of the token {} must be there", token.id);

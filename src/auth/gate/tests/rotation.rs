@@ -15,6 +15,27 @@ fn hours(hours: i64) -> Option<SignedDuration> {
     Some(SignedDuration::from_hours(hours))
 }
 
+/// How long a secret that was replaced is refused and nothing more. The store's clock is the system's, and goes on while a
+/// test runs, so tests keep seconds away from the moment itself.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Rotates a token by its own present secret.
+fn rotate_itself(f: &Fixture, plain: &PlainToken, overlap: Option<SignedDuration>) -> PlainToken {
+    let principal = f.authenticate(plain).unwrap();
+    let options = RotateToken {
+        presented: principal.presented(),
+        overlap,
+        ..RotateToken::default()
+    };
+    let rotated = token::rotate(
+        &f.elsewhere,
+        &principal.actor(),
+        principal.token().unwrap(),
+        &options,
+    );
+    rotated.unwrap().1
+}
+
 fn actions(f: &Fixture) -> Vec<String> {
     let events = f.elsewhere.audit_events(&AuditFilter::latest(100)).unwrap();
     let actions = events.into_iter().rev().map(|event| event.action);
@@ -38,6 +59,7 @@ fn a_replaced_secret_that_is_used_again_ends_the_token_for_everybody() {
     let (id, old) = f.token("bob", "vso.code");
     f.authenticate(&old).unwrap();
     let new = rotate(&f, &id, None);
+    f.clock.advance(2 * MINUTE);
     let principal = f.authenticate(&new).unwrap();
     let client = Client::new([198, 51, 100, 7].into(), Some(b"curl/8"));
     let text = refused(
@@ -77,6 +99,70 @@ fn a_replaced_secret_that_is_used_again_ends_the_token_for_everybody() {
         ..Requester::default()
     };
     assert_eq!(event.actor, Actor::Client(expected));
+}
+
+#[test]
+fn within_a_minute_a_replaced_secret_is_refused_and_ends_nothing() {
+    let f = fixture();
+    f.grant(Some("bob"), "C", Role::Reader);
+    let (id, old) = f.token("bob", "vso.code");
+    f.fetch(&old, Some(&repo())).unwrap();
+    let new = rotate(&f, &id, None);
+    // The second request of a fetch that began before.
+    for _ in 0..3 {
+        let text = refused(f.authenticate(&old), 401);
+        assert!(text.contains("'laptop' has a newer secret"), "{text}");
+    }
+    f.clock.advance(MINUTE - Duration::from_secs(5));
+    refused(f.authenticate(&old), 401);
+    f.fetch(&new, Some(&repo())).unwrap();
+    f.clock.advance(MINUTE);
+    assert!(refused(f.authenticate(&old), 401).contains("was revoked on"));
+    refused(f.authenticate(&new), 401);
+}
+
+#[test]
+fn a_secret_whose_overlap_has_just_ended_is_refused_and_ends_nothing() {
+    let f = fixture();
+    let (id, old) = f.token("bob", "vso.code");
+    let new = rotate(&f, &id, hours(2));
+    f.clock.advance(Duration::from_secs(2 * 3600) + MINUTE / 2);
+    assert!(refused(f.authenticate(&old), 401).contains("has a newer secret"));
+    f.authenticate(&new).unwrap();
+    f.clock.advance(MINUTE);
+    assert!(refused(f.authenticate(&old), 401).contains("was revoked on"));
+    refused(f.authenticate(&new), 401);
+}
+
+#[test]
+fn a_thief_cannot_keep_the_owners_secret_from_ending_the_token() {
+    let f = fixture();
+    for overlap in [hours(7 * 24), None] {
+        let (_, owners) = f.token("bob", "vso.code");
+        let mut thiefs = rotate_itself(&f, &owners, overlap);
+        for _ in 0..205 {
+            thiefs = rotate_itself(&f, &thiefs, None);
+        }
+        f.clock.advance(2 * MINUTE);
+        let text = refused(f.authenticate(&owners), 401);
+        assert!(text.contains("was used again"), "{text}");
+        refused(f.authenticate(&thiefs), 401);
+    }
+}
+
+#[test]
+fn a_secret_in_its_overlap_rotates_nothing() {
+    let f = fixture();
+    let (id, old) = f.token("bob", "vso.code");
+    let new = rotate(&f, &id, hours(2));
+    let principal = f.authenticate(&old).unwrap();
+    let options = RotateToken {
+        presented: principal.presented(),
+        ..RotateToken::default()
+    };
+    let error = token::rotate(&f.elsewhere, &CLI, &id, &options).unwrap_err();
+    assert!(error.to_string().contains("use the newer one"), "{error}");
+    rotate_itself(&f, &new, None);
 }
 
 #[test]

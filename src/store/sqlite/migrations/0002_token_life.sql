@@ -29,14 +29,16 @@ CREATE TABLE token_addresses (
 
 -- Digests of secrets that a rotation replaced. They stay known, so that whoever still uses one is noticed. It opens the
 -- token until valid_until, if that is set, and to use it is no sign of theft until promised_until: the two differ when a
--- further rotation has cut short what was promised.
+-- further rotation has cut short what was promised, and for a moment after there was none. Secrets of one token are
+-- numbered in the order in which they were replaced, since several can be within one second.
 CREATE TABLE retired_hashes (
     hash           BLOB    PRIMARY KEY NOT NULL CHECK (length(hash) = 32),
     token_id       TEXT    NOT NULL REFERENCES tokens (id) ON DELETE CASCADE,
     made_at        INTEGER NOT NULL,
     retired_at     INTEGER NOT NULL,
     valid_until    INTEGER,
-    promised_until INTEGER
+    promised_until INTEGER,
+    number         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX retired_hashes_of_token ON retired_hashes (token_id);
