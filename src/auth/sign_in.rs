@@ -81,22 +81,29 @@ pub(super) fn sign_in(
     };
     let verdict = door.verifier.verify(&attempt, hash.as_ref(), generation, now)?;
     let proven = account.zip(hash).filter(|_| verdict != Verdict::Wrong);
-    let Some((account, hash)) = proven else {
+    let proven = proven.map(|(account, hash)| SignedIn {
+        account,
+        client: client.clone(),
+        hash,
+        generation,
+    });
+    // Verifying takes a while, and others come first: by now the password may be another.
+    let proven = proven.map(|signed_in| sign_in_again(door.store, &signed_in));
+    let signed_in = match proven {
+        Some(Ok(signed_in)) => Some(signed_in),
+        None | Some(Err(Refusal::SignInFailed)) => None,
+        Some(Err(refusal)) => return Err(refusal),
+    };
+    let Some(signed_in) = signed_in else {
         door.trail.failed(door.throttle, &client);
         door.trail.sign_in_refused(&client, known.as_deref());
         return Err(Refusal::SignInFailed);
     };
-    if account.must_change_password {
+    if signed_in.account.must_change_password {
         return Err(Refusal::PasswordMustChange {
-            account: account.name,
+            account: signed_in.account.name,
         });
     }
-    let signed_in = SignedIn {
-        account,
-        client,
-        hash,
-        generation,
-    };
     // A script signs in with each of its requests; one event a minute tells as much.
     if verdict == Verdict::Right {
         let subject = &signed_in.account.name;
@@ -385,6 +392,76 @@ mod tests {
         f.sign_in("bob", RIGHT).unwrap();
         let elsewhere = IpAddr::from([192, 0, 2, 2]);
         f.gate.sign_in("eve", &secret(RIGHT), elsewhere).unwrap();
+    }
+
+    #[test]
+    fn what_changes_while_a_password_waits_to_be_verified_holds() {
+        type Act = fn(&Store);
+        let acts: [(Act, Option<u16>); 5] = [
+            (|_| {}, None),
+            // Something else has changed.
+            (
+                |store| {
+                    drop(
+                        store
+                            .create_account(
+                                &CLI,
+                                &NewAccount {
+                                    name: "eve",
+                                    password: None,
+                                    is_admin: false,
+                                    must_change_password: false,
+                                },
+                            )
+                            .unwrap(),
+                    )
+                },
+                None,
+            ),
+            (
+                |store| {
+                    let hash = password::hash(&secret(WRONG)).unwrap();
+                    store.set_password(&CLI, "bob", &hash, false).unwrap();
+                },
+                Some(401),
+            ),
+            (
+                |store| drop(store.set_account_disabled(&CLI, "bob", true).unwrap()),
+                Some(401),
+            ),
+            (
+                |store| drop(store.delete_account(&CLI, "bob").unwrap()),
+                Some(401),
+            ),
+        ];
+        for (act, status) in acts {
+            let f = fixture();
+            let (verifier, throttle) = (
+                Verifier::new(),
+                Throttle::new(crate::auth::throttle::Settings::default()),
+            );
+            let recorder = crate::auth::recorder::Recorder::start(f.elsewhere.clone());
+            let trail = Trail::new(recorder, f.clock.clone());
+            let door = Door {
+                store: &f.elsewhere,
+                throttle: &throttle,
+                verifier: &verifier,
+                trail: &trail,
+                clock: &f.clock,
+            };
+            let places = verifier.take_all_places();
+            let outcome = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| sign_in(&door, "bob", &secret(RIGHT), CLIENT.into()));
+                verifier.await_waiting(1);
+                act(&f.elsewhere);
+                drop(places);
+                waiting.join().unwrap()
+            });
+            match status {
+                None => assert_eq!(outcome.unwrap().account().name, "bob"),
+                Some(status) => drop(refused(outcome, status)),
+            }
+        }
     }
 
     #[test]

@@ -201,6 +201,23 @@ impl Verifier {
         Ok(if is_right { Verdict::Right } else { Verdict::Wrong })
     }
 
+    /// Takes both places by hand, so that nothing depends on how long a password takes.
+    #[cfg(test)]
+    pub(super) fn take_all_places(&self) -> impl Sized + use<'_> {
+        [[1; 32], [2; 32]].map(|mark| {
+            self.lock().running.insert(mark);
+            Running { verifier: self, mark }
+        })
+    }
+
+    /// Waits until so many wait to be verified.
+    #[cfg(test)]
+    pub(super) fn await_waiting(&self, count: usize) {
+        while self.lock().waiting < count {
+            std::thread::yield_now();
+        }
+    }
+
     /// Nothing that is held under this lock is left half-changed by a panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -333,17 +350,7 @@ mod tests {
     #[test]
     fn at_most_two_run_and_beyond_those_who_may_wait_nobody_does() {
         let verifier = Verifier::new();
-        // Both places are taken by hand, so that nothing depends on how long a password takes.
-        let places: Vec<Running<'_>> = [[1; 32], [2; 32]]
-            .into_iter()
-            .map(|mark| {
-                verifier.lock().running.insert(mark);
-                Running {
-                    verifier: &verifier,
-                    mark,
-                }
-            })
-            .collect();
+        let places = verifier.take_all_places();
         let hash = password::hash(&secret("correct horse")).unwrap();
         std::thread::scope(|scope| {
             let waiting: Vec<_> = (0..WAITING_MAX)
@@ -352,9 +359,7 @@ mod tests {
                     scope.spawn(move || verify(verifier, &format!("user {number}"), "correct horse", hash))
                 })
                 .collect();
-            while verifier.lock().waiting < WAITING_MAX {
-                std::thread::yield_now();
-            }
+            verifier.await_waiting(WAITING_MAX);
             assert_eq!(
                 verify(&verifier, "late", "correct horse", &hash),
                 Err(Denied::Busy(BUSY))
