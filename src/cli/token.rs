@@ -259,6 +259,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             let limits = limits.parse()?;
             let none = TokenLimits::NONE;
             let change = UpdateToken {
+                before: None,
                 name: name.as_deref(),
                 scopes: scopes.as_deref(),
                 expires_at,

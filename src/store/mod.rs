@@ -449,7 +449,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], [`Error::Label`].
+    /// [`Error::TokenNotFound`], [`Error::TokenRevoked`], [`Error::Label`], and [`Error::TokenChanged`] where the token is not
+    /// as it was before.
     pub fn update_token(
         &self,
         actor: &Actor,

@@ -290,6 +290,8 @@ pub fn create(store: &Store, actor: &Actor, new: &CreateToken<'_>) -> Result<(To
 /// What to change about a live token; None leaves a field as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpdateToken<'a> {
+    /// The token that the new values were worked out from; None reads it. If it has changed since, nothing is done.
+    pub before: Option<&'a Token>,
     /// A new name.
     pub name: Option<&'a str>,
     /// Names of scopes, which replace the old ones.
@@ -331,14 +333,15 @@ impl UpdateToken<'_> {
 /// # Errors
 ///
 /// When the token is missing or dead, a scope is unknown, the name, the end or a limit is not allowed, or a policy does not let it
-/// be widened.
+/// be widened; [`store::Error::TokenChanged`] when somebody else has changed it at the same time.
 pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'_>) -> Result<Token, Error> {
     let scopes = change.scopes.map(str::parse::<Scopes>).transpose()?;
     let now = Timestamp::now();
     if let Some(expires_at) = change.expires_at {
         check_future(expires_at, now)?;
     }
-    let before = require_live(store, id)?;
+    let now_is = require_live(store, id)?;
+    let before = change.before.unwrap_or(&now_is);
     let limits = change.limits_after(&before.limits);
     if let Some(limits) = &limits {
         check_limits(limits)?;
@@ -348,12 +351,13 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
         limits: limits.as_ref(),
         expires_at: change.expires_at,
     };
-    check_change(store, &before, &wanted, before.secret_made_at())?;
+    check_change(store, before, &wanted, before.secret_made_at())?;
     if let Some(expires_at) = change.expires_at {
         check_expiry(expires_at, now)?;
     }
     let scopes = scopes.map(|scopes| scopes.to_string());
     let change = TokenChange {
+        before: Some(before),
         name: change.name,
         scopes: scopes.as_deref(),
         expires_at: change.expires_at,

@@ -20,6 +20,9 @@ pub struct RotateToken<'a> {
     /// The digest of the secret by which the token rotates itself, which must be its present one; None where its owner or
     /// an administrator has it rotated.
     pub presented: Option<&'a TokenHash>,
+    /// The token that the new values were worked out from; None reads it. If scopes or limits are to be narrowed and have
+    /// changed since, nothing is done.
+    pub before: Option<&'a Token>,
     /// A new end; None leaves it as it is.
     pub expires_at: Option<Timestamp>,
     /// How long the secret that is replaced opens the token, too; None: not at all.
@@ -88,7 +91,8 @@ pub fn rotate(
         }
         None => require_live(store, id)?,
     };
-    check_narrower(&before, scopes, options.limits)?;
+    let before = options.before.unwrap_or(&before);
+    check_narrower(before, scopes, options.limits)?;
     let scopes = scopes.map(|scopes| scopes.to_string());
     let plain = PlainToken::generate_with_id(id)?;
     let rotation = TokenRotation {
@@ -100,7 +104,7 @@ pub fn rotate(
             .overlap
             .map(|overlap| now.checked_add(overlap).unwrap_or(Timestamp::MAX)),
         narrowing: (scopes.is_some() || options.limits.is_some()).then_some(TokenNarrowing {
-            before: &before,
+            before,
             scopes: scopes.as_deref(),
             limits: options.limits,
         }),

@@ -582,3 +582,36 @@ fn a_secret_that_was_presented_rotates_its_token_once() {
     );
     by(&second).unwrap();
 }
+
+#[test]
+fn what_was_worked_out_from_a_token_that_has_changed_since_undoes_nothing() {
+    let (_directory, store) = store_with_bob();
+    let (before, _plain) = create_for_bob(&store);
+    let networks = parse_networks(&["10.0.0.0/8"]).unwrap();
+    let narrower = UpdateToken {
+        networks: Some(&networks),
+        ..UpdateToken::default()
+    };
+    let narrowed = update(&store, &CLI, &before.id, &narrower).unwrap();
+    // Somebody who had read it before limits it to a path, and means all the rest to stay.
+    let limits = TokenLimits {
+        paths: parse_paths(&["C"]).unwrap(),
+        ..before.limits.clone()
+    };
+    let change = UpdateToken {
+        before: Some(&before),
+        limits: Some(&limits),
+        ..UpdateToken::default()
+    };
+    let is_changed = |error: &Error| matches!(error, Error::Store(store::Error::TokenChanged { .. }));
+    let error = update(&store, &CLI, &before.id, &change).unwrap_err();
+    assert!(is_changed(&error), "{error}");
+    let rotation = RotateToken {
+        before: Some(&before),
+        limits: Some(&limits),
+        ..RotateToken::default()
+    };
+    let error = rotate(&store, &CLI, &before.id, &rotation).unwrap_err();
+    assert!(is_changed(&error), "{error}");
+    assert_eq!(store.find_token(&before.id).unwrap().unwrap(), narrowed);
+}

@@ -122,6 +122,7 @@ fn rotate(call: &Call, asked: &OwnTokenRotateRequest) -> Result<Reply, Failure> 
         .transpose()?;
     let options = RotateToken {
         presented: call.principal()?.presented(),
+        before: Some(&before),
         expires_at,
         overlap: overlap.map_err(token::Error::from)?,
         scopes: asked.scope.as_deref(),

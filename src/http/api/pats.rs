@@ -290,6 +290,7 @@ fn update(call: &Call, asked: PatTokenUpdateRequest) -> Result<Reply, Failure> {
         })
         .transpose()?;
     let change = UpdateToken {
+        before: Some(&before),
         name: asked.display_name.as_deref(),
         scopes: asked.scope.as_deref(),
         expires_at,

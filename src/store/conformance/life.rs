@@ -687,6 +687,52 @@ fn the_pages_of_an_account_s_tokens_hold_each_once_whatever_the_order() {
 }
 
 #[test]
+fn a_token_is_changed_that_is_as_it_was_when_the_change_was_checked() {
+    let f = fixture();
+    let made = f.token(&f.account("bob"), "AAAAAAAA");
+    let limits = TokenLimits {
+        networks: vec!["10.0.0.0/8".parse().unwrap()],
+        ..TokenLimits::NONE
+    };
+    let nothing = TokenChange::default();
+    let changes = [
+        TokenChange {
+            limits: Some(&limits),
+            ..nothing
+        },
+        TokenChange {
+            scopes: Some("vso.work"),
+            ..nothing
+        },
+        TokenChange {
+            expires_at: Some(after(3)),
+            ..nothing
+        },
+    ];
+    let mut before = made;
+    for change in changes {
+        let name = TokenChange {
+            before: Some(&before),
+            name: Some("renamed"),
+            ..nothing
+        };
+        let renamed = f.store.update_token(&CLI, &before.id, &name).unwrap();
+        let now_is = f.store.update_token(&CLI, &before.id, &change).unwrap();
+        let stale = TokenChange {
+            before: Some(&renamed),
+            limits: Some(&TokenLimits::NONE),
+            ..nothing
+        };
+        assert!(matches!(
+            f.store.update_token(&CLI, &before.id, &stale),
+            Err(Error::TokenChanged { .. })
+        ));
+        assert_eq!(f.store.find_token(&before.id).unwrap().unwrap(), now_is);
+        before = now_is;
+    }
+}
+
+#[test]
 fn a_rotation_narrows_a_token_that_is_as_it_was_when_that_was_checked() {
     let f = fixture();
     let made = f.token(&f.account("bob"), "AAAAAAAA");

@@ -253,6 +253,14 @@ impl Token {
         self.rotated_at.unwrap_or(self.created_at)
     }
 
+    /// Whether what it opens, and until when, is as it was in `before`; its name and its uses may differ.
+    pub(in crate::store) fn opens_as(&self, before: &Token) -> bool {
+        self.scopes == before.scopes
+            && self.limits == before.limits
+            && self.expires_at == before.expires_at
+            && self.rotated_at == before.rotated_at
+    }
+
     /// Whether it opens anything at the moment `now`.
     pub fn state(&self, now: Timestamp) -> TokenState {
         if self.revoked_at.is_some() {
@@ -477,6 +485,9 @@ pub struct LiveToken {
 /// What to change about a token; None leaves a field as it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokenChange<'a> {
+    /// The token as it was when somebody made sure that the change is allowed: scopes, limits, end and secret must still be
+    /// those. None: it is changed whatever it is now.
+    pub before: Option<&'a Token>,
     /// A new name.
     pub name: Option<&'a str>,
     /// New scopes, which replace the old ones.

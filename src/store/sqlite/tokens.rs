@@ -270,6 +270,9 @@ impl Sqlite {
         }
         self.write(|transaction| {
             let before = require_unrevoked(transaction, id)?;
+            if change.before.is_some_and(|checked| !before.opens_as(checked)) {
+                return Err(Error::TokenChanged { id: id.clone() });
+            }
             let after = apply(transaction, &before, change)?;
             audit::record(
                 transaction,
