@@ -1,6 +1,6 @@
 //! Signing in with the name and the password of an account, for what no token may do: making and changing tokens.
 //!
-//! Git never comes this way. Failures count for the address and for the name; a refusal does not tell whether there is
+//! Git never comes this way. Failures count for the address, for the name from that address, and for the name; a refusal does not tell whether there is
 //! such an account, or whether it is disabled.
 
 use serde_json::json;
@@ -65,7 +65,10 @@ pub(super) fn sign_in(
     let now = door.clock.elapsed();
     // Before the account is read: what changes in between makes it look older than it is, never newer.
     let generation = door.store.generation()?;
-    let attempt = door.verifier.attempt(Kind::Account, name, password);
+    let attempt = door
+        .verifier
+        .attempt(Kind::Account, name, password)
+        .from(client.address);
     // Whoever was let in a moment ago does not guess.
     if !door.verifier.is_remembered(&attempt, generation, now)
         && let Some(wait) = door.throttle.wait(client.address, now)
@@ -365,19 +368,36 @@ mod tests {
             f.gate
                 .sign_in("bob", &secret(text), IpAddr::from([198, 51, 100, last]))
         };
-        for last in 0..5 {
+        // Each address tries no more than it may by itself.
+        for last in 0..50 {
             refused(from(last, WRONG), 401);
         }
-        let refusal = from(5, RIGHT).unwrap_err();
+        let refusal = from(50, RIGHT).unwrap_err();
+        assert_eq!(
+            (refusal.kind(), refusal.retry_after()),
+            (RefusalKind::TooManyRequests, Some(3))
+        );
+        f.clock.advance(Duration::from_secs(3));
+        from(50, RIGHT).unwrap();
+        refused(from(51, WRONG), 401);
+        refused(from(52, WRONG), 429);
+        // Whoever was let in a moment ago does not guess.
+        from(53, RIGHT).unwrap();
+    }
+
+    #[test]
+    fn one_address_guesses_five_times_and_locks_nobody_else_out() {
+        let f = fixture();
+        for _ in 0..5 {
+            refused(f.sign_in("bob", WRONG), 401);
+        }
+        let refusal = f.sign_in("bob", RIGHT).unwrap_err();
         assert_eq!(
             (refusal.kind(), refusal.retry_after()),
             (RefusalKind::TooManyRequests, Some(12))
         );
-        f.clock.advance(Duration::from_secs(12));
-        from(6, RIGHT).unwrap();
-        refused(from(7, WRONG), 401);
-        refused(from(8, WRONG), 429);
-        from(9, RIGHT).unwrap();
+        let elsewhere = IpAddr::from([192, 0, 2, 2]);
+        f.gate.sign_in("bob", &secret(RIGHT), elsewhere).unwrap();
     }
 
     #[test]

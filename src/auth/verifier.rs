@@ -1,4 +1,4 @@
-//! Passwords at the gate: verified a few at a time, not too often for one name, and remembered for a minute.
+//! Passwords at the gate: verified a few at a time, not too often for one name and address, and remembered for a minute.
 //!
 //! Verifying one takes tens of milliseconds of a processor and 19 MiB, on purpose. So at most [`RUNNING_MAX`] are
 //! verified at once and few requests wait for that; what was right is not verified again for [`REMEMBERED`], unless
@@ -6,6 +6,7 @@
 //! remembered as its HMAC-SHA-256 (RFC 2104) under a key that this process alone has, and that nothing writes down.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use rand::rngs::SysRng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Source};
 use super::password;
 use crate::secret::Secret;
 use crate::store::PasswordHash;
@@ -49,7 +50,18 @@ pub(super) struct Attempt<'a> {
     kind: Kind,
     name: &'a str,
     password: &'a Secret,
+    address: Option<IpAddr>,
     mark: Mark,
+}
+
+impl Attempt<'_> {
+    /// The same, as given from `address`: then others may go on trying when this one has tried too often.
+    pub(super) fn from(self, address: IpAddr) -> Self {
+        Attempt {
+            address: Some(address),
+            ..self
+        }
+    }
 }
 
 /// The keyed digest of kind, name and password.
@@ -128,6 +140,7 @@ impl Verifier {
             kind,
             name,
             password,
+            address: None,
             mark: self.mark(kind, name, password),
         }
     }
@@ -181,8 +194,8 @@ impl Verifier {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
-        let bucket = format!("{:?} {}", attempt.kind, attempt.name);
-        state.attempts.take(&bucket, now).map_err(Denied::TooOften)?;
+        let source = Source::new(&format!("{:?} {}", attempt.kind, attempt.name), attempt.address);
+        state.attempts.take(&source, now).map_err(Denied::TooOften)?;
         state.running.insert(attempt.mark);
         drop(state);
         let running = Running {
@@ -192,7 +205,7 @@ impl Verifier {
         let is_right = password::verify(attempt.password, hash);
         if is_right {
             let mut state = self.lock();
-            state.attempts.give_back(&bucket);
+            state.attempts.give_back(&source);
             if self.key.is_some() {
                 state.remember(attempt.mark, generation, now);
             }

@@ -367,7 +367,7 @@ impl Gate {
 
     /// Lets somebody in by the name and the password of an account, for what no token may do.
     ///
-    /// Failures count for the address, and for the name from whatever address. A right password opens until anything
+    /// Failures count for the address, for the name from that address and, more laxly, for the name from whatever address. A right password opens until anything
     /// changes, and a minute at most, without being verified again.
     ///
     /// # Errors
