@@ -3,7 +3,9 @@
 //! A bounded queue leads to one thread, which writes whatever has gathered while it wrote before in one transaction:
 //! many senders share one wait for the disk. A use that does not fit in the queue is dropped; the next one a little
 //! later is noted instead. An event is not: its sender waits for room, so it must be on a thread that may block. An
-//! event that cannot be written is counted, and logged as an error with all that it says.
+//! event that cannot be written is counted, and logged as an error with all that it says. Where another process keeps the
+//! database to itself, what was taken from the queue is kept and tried again until it is written, and the queue fills up
+//! meanwhile.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,6 +30,9 @@ const EVENTS_BYTES_MAX: usize = 8 << 20;
 /// another process to let go of the database.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(15);
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Time before a batch is tried again that another process was in the way of. The store has waited by then.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Longest details of an event that a line of the log holds, in characters.
 const LOGGED_DETAILS_MAX: usize = 4000;
@@ -290,13 +295,25 @@ impl Shared {
         }
     }
 
+    /// Writes a batch, as often as it takes where another process has the database. At the end it is tried once more.
     fn write(&self, uses: &[TokenUse], events: &[NewAuditEvent]) -> bool {
-        // A panic must not take along what is in the queue, nor leave those waiting who sent it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.sink)(uses, events)));
-        let cause = match outcome {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => error.to_string(),
-            Err(_panic) => "the store panicked".to_owned(),
+        let cause = loop {
+            let is_last = self.is_ending();
+            // A panic must not take along what is in the queue, nor leave those waiting who sent it.
+            let outcome = catch_unwind(AssertUnwindSafe(|| (self.sink)(uses, events)));
+            match outcome {
+                Ok(Ok(())) => return true,
+                Ok(Err(error)) if error.is_busy() && !is_last => {
+                    tracing::warn!(
+                        %error,
+                        events = events.len(),
+                        "another process keeps the database to itself; what happened waits to be noted"
+                    );
+                    self.pause();
+                }
+                Ok(Err(error)) => break error.to_string(),
+                Err(_panic) => break "the store panicked".to_owned(),
+            }
         };
         if !uses.is_empty() {
             tracing::warn!(cause, count = uses.len(), "cannot note when tokens were used");
@@ -305,6 +322,17 @@ impl Shared {
             self.lose(event, &cause);
         }
         false
+    }
+
+    fn is_ending(&self) -> bool {
+        let state = self.lock();
+        state.is_stopping || !state.is_running
+    }
+
+    fn pause(&self) {
+        let is_on = |state: &mut State| !state.is_stopping;
+        let paused = self.work.wait_timeout_while(self.lock(), RETRY_PAUSE, is_on);
+        drop(paused.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Says in the log what the trail cannot be told.

@@ -333,21 +333,43 @@ fn revoke_all(
 ) -> Result<(), CliError> {
     let store = common.open_store()?;
     if !is_certain {
-        let tokens = store.tokens(Some(user))?;
-        let count = tokens.iter().filter(|token| token.revoked_at.is_none()).count();
+        let count = unrevoked_count(&store, user)?;
         let warning = format!("This revokes all tokens of '{user}' for good: {count}.");
         confirm(&warning, &[user], &mut std::io::stdin().lock(), console)?;
     }
-    let revoked = store.revoke_tokens_of(&Actor::CommandLine, user, because)?;
+    let actor = Actor::CommandLine;
     if as_json {
-        return console.print_json(&revoked.iter().map(to_json).collect::<Value>());
+        let mut revoked = Vec::new();
+        store.revoke_each_token_of(&actor, user, because, |token| revoked.push(to_json(&token)))?;
+        return console.print_json(&Value::Array(revoked));
     }
-    console.note(&match revoked.len() {
+    console.note(&match store.revoke_tokens_of(&actor, user, because)? {
         0 => format!("'{user}' has no tokens that are not revoked"),
         1 => format!("1 token of '{user}' is revoked"),
         count => format!("{count} tokens of '{user}' are revoked"),
     });
     Ok(())
+}
+
+/// Counts by pages, because nothing bounds how many tokens an account has.
+fn unrevoked_count(store: &Store, user: &str) -> Result<usize, CliError> {
+    const PAGE_COUNT: u32 = 1000;
+
+    let account = store
+        .find_account(user)?
+        .ok_or_else(|| store::Error::AccountNotFound {
+            name: user.to_owned(),
+        })?;
+    let mut count = 0;
+    let mut last: Option<TokenId> = None;
+    loop {
+        let page = store.tokens_after(account.id, last.as_ref(), PAGE_COUNT)?;
+        let Some(end) = page.last() else {
+            return Ok(count);
+        };
+        count += page.iter().filter(|token| token.revoked_at.is_none()).count();
+        last = Some(end.id.clone());
+    }
 }
 
 /// Prints the token on stdout and what to know about it on stderr. A token that nobody could read is reported, because

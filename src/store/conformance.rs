@@ -86,6 +86,15 @@ impl Fixture {
         events
     }
 
+    /// How many events of one action there are.
+    fn events_count(&self, action: &str) -> usize {
+        let filter = AuditFilter {
+            actions: AuditAction::matching(action).unwrap(),
+            ..AuditFilter::latest(u32::MAX)
+        };
+        self.store.audit_events(&filter).unwrap().len()
+    }
+
     /// The newest event.
     fn event(&self) -> AuditEvent {
         self.store

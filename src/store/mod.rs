@@ -159,6 +159,26 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether another process had the database to itself for longer than the store waits, so that the same may succeed
+    /// later.
+    pub fn is_busy(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+
+        let Error::Database(error) = self else {
+            return false;
+        };
+        matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
+    }
+
+    /// What a statement gets that waited in vain.
+    #[cfg(test)]
+    pub(crate) fn busy() -> Error {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        Error::Database(rusqlite::Error::SqliteFailure(code, None))
+    }
+}
+
 /// Where a policy holds, as people read it.
 fn place(collection: Option<&str>) -> String {
     collection.map_or_else(
@@ -551,8 +571,10 @@ impl Store {
         }
     }
 
-    /// Revokes all tokens of an account that are not revoked yet, expired ones too, all or none; returns them, oldest
-    /// first.
+    /// Revokes all tokens of an account that are not revoked yet, expired ones too, and returns how many those were.
+    ///
+    /// They go in transactions of some milliseconds each, so that others can write in between however many there are;
+    /// after an error those before it stay revoked.
     ///
     /// # Errors
     ///
@@ -562,9 +584,26 @@ impl Store {
         actor: &Actor,
         account: &str,
         because: RevokeReason,
-    ) -> Result<Vec<Token>, Error> {
+    ) -> Result<usize, Error> {
+        let mut count = 0;
+        self.revoke_each_token_of(actor, account, because, |_| count += 1)?;
+        Ok(count)
+    }
+
+    /// The same, and hands each token to `each`, oldest first, once it is revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AccountNotFound`].
+    pub fn revoke_each_token_of(
+        &self,
+        actor: &Actor,
+        account: &str,
+        because: RevokeReason,
+        each: impl FnMut(Token),
+    ) -> Result<(), Error> {
         match &self.0 {
-            Backend::Sqlite(database) => database.revoke_tokens_of(actor, account, because),
+            Backend::Sqlite(database) => database.revoke_each_token_of(actor, account, because, each),
         }
     }
 

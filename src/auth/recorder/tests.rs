@@ -262,3 +262,50 @@ fn a_recorder_that_is_let_go_of_writes_what_it_has() {
     let store = Store::open(&path).unwrap();
     assert_eq!(store.audit_events(&AuditFilter::latest(9)).unwrap().len(), 1);
 }
+
+#[test]
+fn what_another_process_keeps_from_being_written_is_written_when_it_lets_go() {
+    let (shown, tries) = mpsc::channel();
+    let (let_go, answers) = mpsc::channel();
+    let ends = Mutex::new((shown, answers));
+    let sink = move |uses: &[TokenUse], events: &[NewAuditEvent]| {
+        let ends = ends.lock().unwrap();
+        ends.0.send((uses.len(), events.len())).unwrap();
+        match ends.1.recv().unwrap() {
+            true => Ok(()),
+            false => Err(store::Error::busy()),
+        }
+    };
+    let recorder = Recorder::start_with(Box::new(sink), ALL_TIME);
+    let waiting = std::thread::spawn({
+        let recorder = recorder.clone();
+        move || recorder.record_durably(event("push"))
+    });
+    assert_eq!(tries.recv().unwrap(), (0, 1));
+    assert!(recorder.record_use(used("AAAAAAAA")));
+    for is_free in [false, false, true] {
+        let_go.send(is_free).unwrap();
+        if !is_free {
+            assert_eq!(tries.recv().unwrap(), (0, 1), "the same once more");
+        }
+    }
+    assert!(waiting.join().unwrap());
+    assert_eq!(tries.recv().unwrap(), (1, 0), "what came meanwhile follows");
+    let_go.send(true).unwrap();
+    recorder.flush();
+    assert_eq!(recorder.lost_count(), 0);
+}
+
+#[test]
+fn a_database_that_stays_locked_costs_what_finds_no_room_and_does_not_keep_the_recorder_from_ending() {
+    let sink = |_: &[TokenUse], _: &[NewAuditEvent]| Err(store::Error::busy());
+    let recorder = Recorder::start_with(Box::new(sink), NO_TIME);
+    let kept_max = u64::try_from(2 * EVENTS_COUNT_MAX).unwrap();
+    for _ in 0..kept_max + 10 {
+        recorder.record(event("push"));
+    }
+    let lost = recorder.lost_count();
+    assert!((10..kept_max).contains(&lost), "{lost}");
+    recorder.stop();
+    assert_eq!(recorder.lost_count(), kept_max + 10);
+}

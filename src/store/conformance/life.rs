@@ -292,9 +292,9 @@ fn all_tokens_of_an_account_are_revoked_with_an_event_each() {
         ..TokenChange::default()
     };
     f.store.update_token(&CLI, &token_id("CCCCCCCC"), &past).unwrap();
-    let revoked = f
-        .store
-        .revoke_tokens_of(&root(), "BOB", RevokeReason::Leaked)
+    let mut revoked = Vec::new();
+    f.store
+        .revoke_each_token_of(&root(), "BOB", RevokeReason::Leaked, |token| revoked.push(token))
         .unwrap();
     let ids: Vec<&str> = revoked.iter().map(|token| token.id.as_str()).collect();
     assert_eq!(ids, ["AAAAAAAA", "CCCCCCCC"]);
@@ -329,11 +329,48 @@ fn all_tokens_of_an_account_are_revoked_with_an_event_each() {
         f.store.revoke_tokens_of(&CLI, "nobody", RevokeReason::Asked),
         Err(Error::AccountNotFound { .. })
     ));
-    assert!(
+    assert_eq!(
         f.store
             .revoke_tokens_of(&CLI, "bob", RevokeReason::Asked)
+            .unwrap(),
+        0
+    );
+}
+
+#[test]
+fn others_write_while_many_tokens_are_revoked() {
+    let f = fixture();
+    let bob = f.account("bob");
+    let count = 1100;
+    for number in 0..count {
+        f.token(&bob, &format!("{number:0>8}"));
+    }
+    let other = f.other();
+    let (mut revoked, mut written) = (0, 0);
+    f.store
+        .revoke_each_token_of(&CLI, "bob", RevokeReason::Administrator, |_| {
+            revoked += 1;
+            if revoked % 500 == 0 {
+                // Under the same transaction this would wait in vain.
+                other
+                    .record_event(&CLI, AuditAction::GitPush, "C/P/R", &json!({}))
+                    .unwrap();
+                written += 1;
+                assert_eq!(
+                    f.events_count("token.revoke"),
+                    revoked,
+                    "what came before is done"
+                );
+            }
+        })
+        .unwrap();
+    assert_eq!((revoked, written), (count, 2));
+    assert!(
+        f.store
+            .tokens(None)
             .unwrap()
-            .is_empty()
+            .iter()
+            .all(|token| token.revoked_at.is_some())
     );
 }
 

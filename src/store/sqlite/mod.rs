@@ -420,6 +420,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_finds_the_database_locked_hears_that_it_is_busy() {
+        let (_directory, path) = in_directory();
+        let database = Sqlite::open(&path).unwrap();
+        let mut other = connect(&path).unwrap();
+        let _held = other
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .unwrap();
+        lock(&database.writer).busy_timeout(Duration::ZERO).unwrap();
+        assert!(database.write(|_| Ok(())).unwrap_err().is_busy());
+        assert!(!Error::EveryoneIsReader.is_busy());
+    }
+
+    #[test]
     fn a_database_of_the_first_version_keeps_its_tokens_and_its_trail() {
         let (_directory, path) = in_directory();
         prepare_file(&path).unwrap();

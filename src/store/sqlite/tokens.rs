@@ -1,5 +1,7 @@
 //! Tokens, found by their digest.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde_json::{Map, Value, json};
@@ -25,6 +27,12 @@ const RETIRED_COUNT_KEPT: i64 = 100;
 /// Secrets of one token that are known at most: what a token that rotates itself replaces is not forgotten, and beyond
 /// this it cannot.
 const RETIRED_COUNT_MAX: i64 = 1000;
+
+/// Tokens that one transaction revokes where there can be any number, so that others who write never wait long.
+const BATCH_COUNT: u32 = 500;
+
+/// Time between two of them: whoever holds a lock and takes it again at once is faster than those who wait for it.
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// Seconds within which a further use of a token is not written again.
 const USE_SECONDS: i64 = 60;
@@ -378,20 +386,31 @@ impl Sqlite {
         })
     }
 
-    pub(in crate::store) fn revoke_tokens_of(
+    pub(in crate::store) fn revoke_each_token_of(
         &self,
         actor: &Actor,
         account: &str,
         because: RevokeReason,
-    ) -> Result<Vec<Token>, Error> {
-        self.write(|transaction| {
-            let account = accounts::require(transaction, account)?;
-            list(transaction, Some(account.id))?
-                .iter()
-                .filter(|token| token.revoked_at.is_none())
-                .map(|token| revoke(transaction, actor, token, because))
-                .collect()
-        })
+        mut each: impl FnMut(Token),
+    ) -> Result<(), Error> {
+        let mut after = i64::MIN;
+        loop {
+            let (revoked, last) = self.write(|transaction| {
+                let account = accounts::require(transaction, account)?;
+                let (tokens, last) = unrevoked_after(transaction, account.id, after)?;
+                let revoked = tokens
+                    .iter()
+                    .map(|token| revoke(transaction, actor, token, because))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Ok((revoked, last))
+            })?;
+            revoked.into_iter().for_each(&mut each);
+            let Some(last) = last else {
+                return Ok(());
+            };
+            after = last;
+            std::thread::sleep(BATCH_PAUSE);
+        }
     }
 
     pub(in crate::store) fn revoke_reused(
@@ -448,6 +467,28 @@ impl Sqlite {
             Ok(addresses)
         })
     }
+}
+
+/// The next unrevoked tokens of an account behind a row, and the row of the last one where there may be more of them.
+fn unrevoked_after(
+    connection: &Connection,
+    account: AccountId,
+    after: i64,
+) -> Result<(Vec<Token>, Option<i64>), Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS}, tokens.rowid FROM {TABLES} \
+         WHERE tokens.account_id = ?1 AND tokens.rowid > ?2 AND tokens.revoked_at IS NULL \
+         ORDER BY tokens.rowid LIMIT ?3"
+    ))?;
+    let mut rows = statement.query(params![account.0, after, BATCH_COUNT])?;
+    let mut tokens = Vec::new();
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        tokens.push(from_row(row)?);
+        last = Some(row.get(COLUMNS_COUNT)?);
+    }
+    let is_full = u32::try_from(tokens.len()).is_ok_and(|count| count >= BATCH_COUNT);
+    Ok((tokens, last.filter(|_| is_full)))
 }
 
 /// Notes uses in a transaction that may do other things, too.
