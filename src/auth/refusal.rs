@@ -12,7 +12,7 @@ use super::credential;
 use super::policy;
 use super::scope::{self, Operation, Scopes};
 use super::token::ParseError;
-use crate::names::{AccessPath, RepoPath};
+use crate::names::{AccessPath, RefPattern, RepoPath};
 use crate::store::{self, RevokeReason, Role, TokenId};
 
 /// Entries of a limit that a refusal names; a token can have a hundred of each kind.
@@ -173,6 +173,19 @@ pub enum Refusal {
     /// A policy of the collection keeps the token out.
     #[error(transparent)]
     Policy(policy::Barred),
+    /// The token is limited to refs, and this would be done to all of a repository.
+    #[error(
+        "The token '{name}' may move {} only, and this concerns the whole repository. Use a token that is not limited to refs: patgate token create --scope vso.code_manage",
+        named(.refs, "and")
+    )]
+    RefsNotAll {
+        /// The token's name.
+        name: String,
+        /// The token's id.
+        id: TokenId,
+        /// What it is limited to.
+        refs: Vec<RefPattern>,
+    },
     /// A rule is against the token.
     #[error(
         "An administrator of this server has revoked tokens like '{name}', by a rule of {}. Create a new one, or have this one rotated: patgate token rotate {id}",
@@ -308,6 +321,7 @@ impl Refusal {
             | Refusal::PasswordNeeded
             | Refusal::PathNotAllowed { .. }
             | Refusal::Policy(_)
+            | Refusal::RefsNotAll { .. }
             | Refusal::RoleTooSmall { .. }
             | Refusal::ScopeTooSmall { .. } => RefusalKind::Forbidden,
             Refusal::NotFound => RefusalKind::NotFound,
@@ -339,6 +353,7 @@ impl Refusal {
             Refusal::AccountDisabled { id, .. }
             | Refusal::NetworkNotAllowed { id, .. }
             | Refusal::PathNotAllowed { id, .. }
+            | Refusal::RefsNotAll { id, .. }
             | Refusal::RevokedByRule { id, .. }
             | Refusal::ScopeTooSmall { id, .. }
             | Refusal::SecretReplaced { id, .. }
@@ -378,6 +393,7 @@ impl Refusal {
             Refusal::PathNotAllowed { .. } => Some("path"),
             Refusal::PasswordNeeded => Some("password-needed"),
             Refusal::Policy(_) => Some("policy"),
+            Refusal::RefsNotAll { .. } => Some("refs"),
             Refusal::RevokedByRule { .. } => Some("rule"),
             Refusal::RoleTooSmall { .. } => Some("role"),
             Refusal::ScopeTooSmall { .. } => Some("scope"),

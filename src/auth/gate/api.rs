@@ -119,7 +119,8 @@ impl Gate {
 
     /// Decides whether `principal` may make, rename or delete the repository `path`, or set its default branch. There
     /// need not be one yet: rights on what it would lie in count, and the answer is the same. To rename takes a grant
-    /// on both names.
+    /// on both names. A token that is limited to refs may not: what is done to a repository as a whole is done to all of
+    /// its refs.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ impl Gate {
     }
 
     /// The role of `principal` on a repository for lists, whatever the scopes of its token; None if it may not know of
-    /// it: its owner has no role, or the token is limited to other paths. An anonymous reader has everyone's role where
+    /// it: its owner has no role, the token is limited to other paths, or a policy of the collection is against it. An anonymous reader has everyone's role where
     /// anonymous reading is allowed.
     ///
     /// Roles that are not in memory are not kept there, so that a long list does not push out what is in use.

@@ -1,4 +1,4 @@
-//! What a token is limited to besides its scopes: paths and networks.
+//! What a token is limited to besides its scopes: paths, networks and, where all refs are meant at once, refs.
 //!
 //! A limit is decided from the request alone, before anything is looked up, so that its answer is the same whether there
 //! is something or not.
@@ -69,6 +69,18 @@ impl Verified {
             id: self.token_id.clone(),
             paths: self.limits.paths.clone(),
         }
+    }
+
+    /// Holds what is done to a repository as a whole, and so to all of its refs, against a limit to some of them.
+    pub(super) fn require_all_refs(&self) -> Result<(), Refusal> {
+        if self.limits.refs.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::RefsNotAll {
+            name: self.token_name.clone(),
+            id: self.token_id.clone(),
+            refs: self.limits.refs.clone(),
+        })
     }
 
     pub(super) fn scope_too_small(&self, operation: Operation) -> Refusal {

@@ -471,6 +471,9 @@ impl Gate {
         if !verified.scopes.allows(operation) {
             return Err(verified.scope_too_small(operation));
         }
+        if operation == Operation::Manage {
+            verified.require_all_refs()?;
+        }
         if has < needs {
             let account = verified.account.clone();
             return Err(Refusal::RoleTooSmall {

@@ -1,6 +1,7 @@
 //! What the REST interface asks.
 
 use super::*;
+use crate::names::RefPattern;
 
 #[test]
 fn each_operation_is_refused_without_its_scope_and_by_its_name() {
@@ -192,4 +193,28 @@ fn anonymous_readers_see_what_is_public_where_that_is_allowed_and_no_operation_i
     let shut = fixture();
     shut.grant(None, "C/P/R", Role::Reader);
     assert_eq!(shut.gate.visible_role(&anonymous, &repo()).unwrap(), None);
+}
+
+#[test]
+fn a_token_for_some_refs_manages_no_repository() {
+    let f = fixture();
+    f.grant(Some("bob"), "C", Role::Administrator);
+    let refs = ["refs/heads/wip/*", "refs/tags/*"];
+    let limits = TokenLimits {
+        refs: refs.map(|pattern| RefPattern::parse(pattern).unwrap()).to_vec(),
+        ..TokenLimits::NONE
+    };
+    let (id, plain) = f.limited_token("bob", "vso.code_manage", &limits);
+    let principal = f.authenticate(&plain).unwrap();
+    f.gate.authorize_push(&principal, Some(&repo())).unwrap();
+    let refusal = f.gate.authorize_manage(&principal, &repo()).unwrap_err();
+    assert_eq!((refusal.kind().status(), refusal.reason()), (403, Some("refs")));
+    assert_eq!(refusal.token(), Some(&id));
+    let text = refusal.to_string();
+    assert!(
+        text.contains("may move refs/heads/wip/* and refs/tags/* only"),
+        "{text}"
+    );
+    let other = RepoPath::parse("Secret/P/R").unwrap();
+    refused(f.gate.authorize_manage(&principal, &other), 404);
 }
