@@ -171,8 +171,8 @@ impl Gate {
         Ok(())
     }
 
-    /// The role on a repository, for lists too.
-    pub(super) fn role_of_alternate(
+    /// The role on a repository.
+    fn role_of_alternate(
         &self,
         alternate: &Alternate,
         repository: &RepoPath,
@@ -184,13 +184,18 @@ impl Gate {
         alternate.rights.role_on(&self.0.store, account, repository)
     }
 
-    /// The same as it is now.
-    pub(super) fn role_of_alternate_now(
+    /// The same for lists, as it is now; None, too, where the collection takes no alternate credentials.
+    pub(super) fn visible_role_of_alternate(
         &self,
         alternate: &Arc<Alternate>,
         repository: &RepoPath,
     ) -> Result<Option<Role>, Refusal> {
-        self.role_of_alternate(&*self.open_again(alternate)?, repository)
+        let alternate = self.open_again(alternate)?;
+        let rules = alternate.book.policies.for_collection(repository.collection());
+        if !rules.alternate_credentials() {
+            return Ok(None);
+        }
+        self.role_of_alternate(&alternate, repository)
     }
 }
 

@@ -144,7 +144,7 @@ impl Gate {
         repository: &RepoPath,
     ) -> Result<Option<Role>, Refusal> {
         if let Some(alternate) = &principal.alternate {
-            return self.role_of_alternate_now(alternate, repository);
+            return self.visible_role_of_alternate(alternate, repository);
         }
         let Some(verified) = &principal.verified else {
             return if self.0.options.allow_anonymous_read {
@@ -154,7 +154,11 @@ impl Gate {
             };
         };
         let verified = self.verify_again(verified, &principal.client)?;
-        if !verified.limits.allow_path(repository) {
+        let is_let_in = verified.limits.allow_path(repository)
+            && verified
+                .require_collection(repository, self.0.options.clock.now())
+                .is_ok();
+        if !is_let_in {
             return Ok(None);
         }
         if verified.is_admin {

@@ -217,6 +217,9 @@ fn a_collection_can_take_tokens_only() {
     );
     let other = RepoPath::parse("D/P/R").unwrap();
     f.gate.authorize_fetch(&principal, Some(&other)).unwrap();
+    let visible = |path: RepoPath| f.gate.visible_role(&principal, &path).unwrap();
+    assert_eq!(visible(repo()), None, "lists leave it out, too");
+    assert_eq!(visible(other), Some(Role::Contributor));
 }
 
 #[test]

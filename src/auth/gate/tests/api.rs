@@ -1,6 +1,7 @@
 //! What the REST interface asks.
 
 use super::*;
+use crate::auth::policy;
 use crate::names::RefPattern;
 
 #[test]
@@ -217,4 +218,25 @@ fn a_token_for_some_refs_manages_no_repository() {
     );
     let other = RepoPath::parse("Secret/P/R").unwrap();
     refused(f.gate.authorize_manage(&principal, &other), 404);
+}
+
+#[test]
+fn a_list_leaves_out_collections_whose_policy_bars_the_token() {
+    let f = fixture();
+    f.account("root", true);
+    f.grant(Some("bob"), "", Role::Reader);
+    let setting = policy::Setting::parse(policy::Name::FullScope, "deny").unwrap();
+    policy::set(&f.elsewhere, &CLI, Some("c"), &setting).unwrap();
+    let (repo, other) = (repo(), RepoPath::parse("Other/P/R").unwrap());
+    for (account, role) in [("bob", Role::Reader), ("root", Role::Administrator)] {
+        let (_, barred) = f.token(account, "app_token");
+        let (_, fit) = f.token(account, "vso.code");
+        let role_for = |plain, path| {
+            let principal = f.authenticate(plain).unwrap();
+            f.gate.visible_role(&principal, path).unwrap()
+        };
+        assert_eq!(role_for(&barred, &repo), None, "{account}");
+        assert_eq!(role_for(&barred, &other), Some(role));
+        assert_eq!(role_for(&fit, &repo), Some(role));
+    }
 }
