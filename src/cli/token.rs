@@ -1,5 +1,7 @@
 //! `patgate token`: personal access tokens.
 
+use std::collections::HashSet;
+
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
@@ -9,6 +11,7 @@ use super::args::CommonArgs;
 use super::limits::{self, LimitArgs};
 use super::output::{CliError, Console, Table, confirm, minute};
 use super::token_rule;
+use crate::auth::rule::Rules;
 use crate::auth::scope::{self, Need, Operation};
 use crate::auth::token::{self, CreateToken, PlainToken, RotateToken, UpdateToken};
 use crate::store::{self, Actor, RevokeReason, Store, Token, TokenId, TokenIdError, TokenLimits, TokenState};
@@ -58,7 +61,7 @@ Examples:
         /// Only those that have come to their end.
         #[arg(long)]
         expired: bool,
-        /// Only those that were revoked.
+        /// Only those that were revoked, by themselves or by a rule.
         #[arg(long)]
         revoked: bool,
         /// Whatever their state, which is the default.
@@ -218,7 +221,7 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
                 limits: &limits,
             };
             let (token, plain) = token::create(&store, &actor, &new)?;
-            print_once(&token, &plain, json, console)?;
+            print_once(&store, &token, &plain, json, console)?;
             warn_without_rights(&store, &token, console)?;
             limits::warn_about_missing(&limits.paths, common, console)
         }
@@ -268,9 +271,10 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
                 refs: limits.refs.as_deref(),
                 networks: limits.networks.as_deref(),
             };
-            let token = token::update(&common.open_store()?, &actor, &id, &change)?;
+            let store = common.open_store()?;
+            let token = token::update(&store, &actor, &id, &change)?;
             if json {
-                console.print_json(&to_json(&token))?;
+                console.print_json(&to_json(&token, &Standings::load(&store)?))?;
             } else {
                 console.note(&describe(&token));
             }
@@ -287,8 +291,9 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
                 overlap: overlap.as_deref().map(token::parse_overlap).transpose()?,
                 ..RotateToken::default()
             };
-            let (token, plain) = token::rotate(&common.open_store()?, &actor, &id, &options)?;
-            print_once(&token, &plain, json, console)
+            let store = common.open_store()?;
+            let (token, plain) = token::rotate(&store, &actor, &id, &options)?;
+            print_once(&store, &token, &plain, json, console)
         }
         TokenCommand::Revoke {
             id: Some(id),
@@ -296,9 +301,10 @@ pub(super) fn run(command: TokenCommand, common: &CommonArgs, console: &mut Cons
             json,
             ..
         } => {
-            let token = common.open_store()?.revoke_token(&actor, &id, because)?;
+            let store = common.open_store()?;
+            let token = store.revoke_token(&actor, &id, because)?;
             if json {
-                return console.print_json(&to_json(&token));
+                return console.print_json(&to_json(&token, &Standings::load(&store)?));
             }
             console.note(&format!(
                 "the token '{}' ({}) of '{}' is revoked",
@@ -339,8 +345,11 @@ fn revoke_all(
     }
     let actor = Actor::CommandLine;
     if as_json {
+        let standings = Standings::load(&store)?;
         let mut revoked = Vec::new();
-        store.revoke_each_token_of(&actor, user, because, |token| revoked.push(to_json(&token)))?;
+        store.revoke_each_token_of(&actor, user, because, |token| {
+            revoked.push(to_json(&token, &standings));
+        })?;
         return console.print_json(&Value::Array(revoked));
     }
     console.note(&match store.revoke_tokens_of(&actor, user, because)? {
@@ -375,13 +384,16 @@ fn unrevoked_count(store: &Store, user: &str) -> Result<usize, CliError> {
 /// Prints the token on stdout and what to know about it on stderr. A token that nobody could read is reported, because
 /// it lives.
 fn print_once(
+    store: &Store,
     token: &Token,
     plain: &PlainToken,
     as_json: bool,
     console: &mut Console,
 ) -> Result<(), CliError> {
+    // The token lives: what cannot be told of it must not keep it from being printed.
+    let standings = Standings::load(store).unwrap_or_default();
     let printed = if as_json {
-        let mut value = to_json(token);
+        let mut value = to_json(token, &standings);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("token".to_owned(), json!(plain.expose()));
         }
@@ -436,13 +448,16 @@ fn list(
     common: &CommonArgs,
     console: &mut Console,
 ) -> Result<(), CliError> {
-    let mut tokens = common.open_store()?.tokens(user)?;
+    let store = common.open_store()?;
+    let standings = Standings::load(&store)?;
+    let now = Timestamp::now();
+    let mut tokens = store.tokens(user)?;
     if let Some(only) = only {
-        let now = Timestamp::now();
-        tokens.retain(|token| token.state(now) == only);
+        tokens.retain(|token| standings.of(token, now).state() == Some(only));
     }
     if as_json {
-        return console.print_json(&tokens.iter().map(to_json).collect::<Value>());
+        let tokens = tokens.iter().map(|token| to_json(token, &standings));
+        return console.print_json(&tokens.collect::<Value>());
     }
     let mut table = Table::new(&[
         "ID",
@@ -455,7 +470,8 @@ fn list(
         "LAST USED",
     ]);
     for token in tokens {
-        let (limits, state) = (limits::kinds(&token.limits), state(&token));
+        let limits = limits::kinds(&token.limits);
+        let state = standings.of(&token, now).describe(&token);
         table.row([
             token.id.to_string(),
             token.account,
@@ -480,8 +496,9 @@ fn show(id: &TokenId, as_json: bool, common: &CommonArgs, console: &mut Console)
         .find_token(id)?
         .ok_or_else(|| store::Error::TokenNotFound { id: id.clone() })?;
     let addresses = store.token_addresses(id)?;
+    let standings = Standings::load(&store)?;
     if as_json {
-        let mut value = to_json(&token);
+        let mut value = to_json(&token, &standings);
         if let Some(fields) = value.as_object_mut() {
             let addresses = addresses.iter().map(|one| {
                 json!({
@@ -498,7 +515,7 @@ fn show(id: &TokenId, as_json: bool, common: &CommonArgs, console: &mut Console)
     row("USER", token.account.clone());
     row("NAME", token.name.clone());
     row("SCOPES", token.scopes.clone());
-    row("STATE", state(&token));
+    row("STATE", standings.of(&token, Timestamp::now()).describe(&token));
     row("CREATED", minute(token.created_at));
     if let Some(at) = token.rotated_at {
         row("ROTATED", minute(at));
@@ -598,28 +615,95 @@ fn scopes(as_json: bool, console: &mut Console) -> Result<(), CliError> {
     ))
 }
 
-/// `active`, `expired`, `revoked` or, with its reason, `revoked (leaked)`.
-fn state(token: &Token) -> String {
-    let state = token.state(Timestamp::now()).as_str();
-    match token.revoked_because {
-        Some(because) => format!("{state} ({because})"),
-        None => state.to_owned(),
+/// What decides, besides a token itself, whether it opens anything.
+#[derive(Debug, Default)]
+struct Standings {
+    rules: Rules,
+    /// Names of disabled accounts, as tokens have them.
+    disabled: HashSet<String>,
+}
+
+/// Whether a token opens anything, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// By itself it does so or not, and nothing else is against it.
+    Own(TokenState),
+    /// A rule of this moment is against it.
+    Rule(Timestamp),
+    /// Its owner is disabled.
+    OwnerDisabled,
+}
+
+impl Standings {
+    fn load(store: &Store) -> Result<Standings, store::Error> {
+        let accounts = store.accounts()?.into_iter();
+        Ok(Standings {
+            rules: Rules::load(store)?,
+            disabled: accounts
+                .filter(|account| account.is_disabled)
+                .map(|account| account.name)
+                .collect(),
+        })
+    }
+
+    fn of(&self, token: &Token, now: Timestamp) -> Standing {
+        match token.state(now) {
+            TokenState::Active => {}
+            ended => return Standing::Own(ended),
+        }
+        if let Some(rule) = self.rules.against_token(token) {
+            return Standing::Rule(rule.made_at);
+        }
+        if self.disabled.contains(&token.account) {
+            return Standing::OwnerDisabled;
+        }
+        Standing::Own(TokenState::Active)
     }
 }
 
-fn to_json(token: &Token) -> Value {
+impl Standing {
+    /// The state that it is listed under; None for one that comes back to life with its owner.
+    fn state(self) -> Option<TokenState> {
+        match self {
+            Standing::Own(state) => Some(state),
+            Standing::Rule(_) => Some(TokenState::Revoked),
+            Standing::OwnerDisabled => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        self.state().map_or("owner disabled", TokenState::as_str)
+    }
+
+    /// `active`, `expired`, `owner disabled`, `revoked` or, with its reason, `revoked (leaked)`.
+    fn describe(self, token: &Token) -> String {
+        match (self, token.revoked_because) {
+            (Standing::Rule(at), _) => format!("revoked (rule of {})", minute(at)),
+            (_, Some(because)) => format!("{} ({because})", self.as_str()),
+            (_, None) => self.as_str().to_owned(),
+        }
+    }
+}
+
+fn to_json(token: &Token, standings: &Standings) -> Value {
+    let standing = standings.of(token, Timestamp::now());
+    let rule = match standing {
+        Standing::Rule(at) => Some(at.to_string()),
+        _ => None,
+    };
     json!({
         "id": token.id.as_str(),
         "user": token.account,
         "name": token.name,
         "scopes": token.scopes.split_ascii_whitespace().collect::<Vec<_>>(),
         "limits": token.limits.to_json(),
-        "state": token.state(Timestamp::now()).as_str(),
+        "state": standing.as_str(),
         "created_at": token.created_at.to_string(),
         "rotated_at": token.rotated_at.map(|at| at.to_string()),
         "expires_at": token.expires_at.to_string(),
         "revoked_at": token.revoked_at.map(|at| at.to_string()),
         "revoked_because": token.revoked_because.map(RevokeReason::as_str),
+        "revoked_by_rule_of": rule,
         "last_used_at": token.last_used_at.map(|at| at.to_string()),
         "last_used_from": token.last_used_from.map(|address| address.to_string()),
         "last_used_with": token.last_used_with,

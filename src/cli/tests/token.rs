@@ -262,6 +262,39 @@ fn tokens_are_listed_by_their_state() {
 }
 
 #[test]
+fn tokens_that_open_nothing_for_a_rule_or_their_owner_are_not_active() {
+    let f = fixture();
+    let id = f.token_with(&[]);
+    let count = |flag: &str| {
+        let listed = f.json(&["token", "list", flag, "--json"]);
+        listed.as_array().unwrap().len()
+    };
+    let state = || {
+        let shown = f.json(&["token", "show", &id, "--json"]);
+        (shown["state"].clone(), shown["revoked_by_rule_of"].is_string())
+    };
+    assert_eq!((count("--active"), state()), (1, (json!("active"), false)));
+
+    f.done(&["user", "disable", "bob"]);
+    assert_eq!((count("--active"), count("--revoked"), count("--all")), (0, 0, 1));
+    assert_eq!(state(), (json!("owner disabled"), false));
+    assert!(f.done(&["token", "list"]).stdout.contains("owner disabled"));
+    f.done(&["user", "enable", "bob"]);
+    assert_eq!(count("--active"), 1);
+
+    // Not 'now': what is meant is whole seconds, and the token was made in this one.
+    f.store()
+        .create_revocation_rule(&Actor::CommandLine, "vso.code", jiff::Timestamp::MAX)
+        .unwrap();
+    assert_eq!((count("--active"), count("--revoked")), (0, 1));
+    assert_eq!(state(), (json!("revoked"), true));
+    for words in [&["token", "list"][..], &["token", "show", &id]] {
+        let text = f.done(words).stdout;
+        assert!(text.contains("revoked (rule of 20"), "{text}");
+    }
+}
+
+#[test]
 fn all_tokens_of_one_account_are_revoked_together() {
     let f = fixture();
     let (first, second) = (f.token_with(&[]), f.token_with(&[]));
