@@ -387,6 +387,10 @@ impl Refusal {
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Refusal::AccountDisabled { .. } => Some("account-disabled"),
+            Refusal::AlternateBarred { .. } => Some("policy"),
+            Refusal::AlternateRevoked { .. } => Some("rule"),
+            Refusal::AlternateTooSmall => Some("scope"),
+            Refusal::AlternateWrong => Some("password"),
             Refusal::NetworkNotAllowed { .. } => Some("network"),
             Refusal::NotAdministrator { .. } => Some("no-administrator"),
             Refusal::NotFound => Some("not-found"),
@@ -401,11 +405,7 @@ impl Refusal {
             Refusal::TokenExpired { .. } => Some("expired"),
             Refusal::TokenRevoked { .. } => Some("revoked"),
             // Of these none has a token.
-            Refusal::AlternateBarred { .. }
-            | Refusal::AlternateRevoked { .. }
-            | Refusal::AlternateTooSmall
-            | Refusal::AlternateWrong
-            | Refusal::CredentialMalformed(_)
+            Refusal::CredentialMalformed(_)
             | Refusal::CredentialMissing
             | Refusal::NotAToken
             | Refusal::PasswordMustChange { .. }

@@ -132,10 +132,16 @@ impl Throttle {
         if self.settings.is_loopback_exempt && address.is_loopback() {
             return None;
         }
-        match address {
-            IpAddr::V4(_) => Some(address),
-            IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into()),
-        }
+        Some(network_of(address))
+    }
+}
+
+/// An IPv4 address, also where it is mapped, or the first of the /64 that an IPv6 address is in, which one customer holds
+/// whole.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

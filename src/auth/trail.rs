@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::clock::Clock;
 use super::recorder::Recorder;
-use super::throttle::Throttle;
+use super::throttle::{Throttle, network_of};
 use super::token;
 use crate::names::RepoPath;
 use crate::secret::redact_tokens;
@@ -55,11 +55,20 @@ pub(super) struct Trail {
     unmoved: Mutex<Bound<UnmovedOf>>,
 }
 
-/// What makes refusals of tokens alike.
+/// What somebody had who was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum CredentialOf {
+    /// A token.
+    Token(TokenId),
+    /// The alternate credential of the account of this name.
+    Alternate(String),
+}
+
+/// What makes refusals of one who is known alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RefusalOf {
-    /// The token.
-    pub token: TokenId,
+    /// Who was refused.
+    pub credential: CredentialOf,
     /// Why, in a word.
     pub reason: &'static str,
     /// Which repository, where there is one by the name.
@@ -69,8 +78,11 @@ pub(super) struct RefusalOf {
 /// What makes refused sign-ins alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SignInOf {
+    /// An IPv4 address, or the first of 2⁶⁴ of IPv6, which one customer holds whole.
     address: IpAddr,
     account: Option<String>,
+    /// Why, where it was an alternate credential.
+    alternate: Option<&'static str>,
 }
 
 /// What makes pushes of which nothing moved alike.
@@ -118,21 +130,32 @@ impl Trail {
         self.recorder.record(self.event(actor, action, subject, details));
     }
 
-    /// Notes that a token was refused. `requester` and `details`, which are worked out only if they are needed, say who
+    /// Notes that a credential was refused. `requester` and `details`, which are worked out only if they are needed, say who
     /// had it and what for.
     pub(super) fn refused(&self, kind: &RefusalOf, about: impl FnOnce() -> (Requester, Value)) {
         let Some(times) = lock(&self.refusals).count(kind, self.clock.elapsed()) else {
             return;
         };
-        let (requester, mut details) = about();
+        let (requester, details) = about();
+        self.record_refusal(kind, requester, details, times);
+    }
+
+    fn record_refusal(&self, kind: &RefusalOf, requester: Requester, mut details: Value, times: u64) {
         put(&mut details, "reason", json!(kind.reason));
         put(&mut details, "times", json!(times));
-        self.record(
-            Actor::Client(requester),
-            AuditAction::TokenRefuse,
-            &kind.subject(),
-            details,
-        );
+        let action = match kind.credential {
+            CredentialOf::Token(_) => AuditAction::TokenRefuse,
+            CredentialOf::Alternate(_) => {
+                put(&mut details, "alternate", json!(true));
+                put(
+                    &mut details,
+                    "repository",
+                    json!(kind.repository.as_ref().map(ToString::to_string)),
+                );
+                AuditAction::SignInRefuse
+            }
+        };
+        self.record(Actor::Client(requester), action, &kind.subject(), details);
     }
 
     /// Notes that of a push nothing moved. `details` are worked out only if they are needed: they can be large, and such a
@@ -150,20 +173,49 @@ impl Trail {
     /// Notes that a password was wrong. `account` is the account whose name was given, if there is one: what was typed
     /// instead of a name is not kept, because it may be a password.
     pub(super) fn sign_in_refused(&self, client: &Client, account: Option<&str>) {
+        self.password_refused(client, account, None);
+    }
+
+    /// The same of an alternate credential, which can be refused for other reasons, too.
+    pub(super) fn alternate_refused(
+        &self,
+        client: &Client,
+        account: Option<&str>,
+        reason: Option<&'static str>,
+    ) {
+        self.password_refused(client, account, reason);
+    }
+
+    fn password_refused(&self, client: &Client, account: Option<&str>, alternate: Option<&'static str>) {
         let kind = SignInOf {
-            address: client.address,
+            address: network_of(client.address),
             account: account.map(str::to_owned),
+            alternate,
         };
         if let Some(times) = lock(&self.sign_ins).count(&kind, self.clock.elapsed()) {
-            let subject = account.unwrap_or_default();
-            let actor = Actor::Client(client.requester(None));
-            self.record(
-                actor,
-                AuditAction::SignInRefuse,
-                subject,
-                json!({ "times": times }),
-            );
+            self.record_sign_in_refusal(&kind, client.requester(None), times);
         }
+    }
+
+    fn record_sign_in_refusal(&self, kind: &SignInOf, requester: Requester, times: u64) {
+        let mut details = json!({ "times": times });
+        if let Some(reason) = kind.alternate {
+            put(&mut details, "alternate", json!(true));
+            put(&mut details, "reason", json!(reason));
+        }
+        let subject = kind.account.as_deref().unwrap_or_default();
+        self.record(
+            Actor::Client(requester),
+            AuditAction::SignInRefuse,
+            subject,
+            details,
+        );
+    }
+
+    /// Notes that somebody came in by an alternate credential of `account`.
+    pub(super) fn signed_in_by_alternate(&self, requester: Requester, account: &str) {
+        let details = json!({ "alternate": true });
+        self.record(Actor::Client(requester), AuditAction::SignIn, account, details);
     }
 
     /// Counts a failure of `client` against its address, and notes when that has to wait from now on.
@@ -189,17 +241,17 @@ impl Trail {
     fn tell_left_out(&self, now: Duration) {
         let (refusals, others) = lock(&self.refusals).take(now);
         for (kind, times) in refusals {
-            let requester = Requester {
-                token: Some(kind.token.clone()),
-                ..Requester::default()
+            let requester = match &kind.credential {
+                CredentialOf::Token(token) => Requester {
+                    token: Some(token.clone()),
+                    ..Requester::default()
+                },
+                CredentialOf::Alternate(account) => Requester {
+                    account: Some(account.clone()),
+                    ..Requester::default()
+                },
             };
-            let details = json!({ "reason": kind.reason, "times": times });
-            self.record(
-                Actor::Client(requester),
-                AuditAction::TokenRefuse,
-                &kind.subject(),
-                details,
-            );
+            self.record_refusal(&kind, requester, json!({}), times);
         }
         let (sign_ins, other_sign_ins) = lock(&self.sign_ins).take(now);
         for (kind, times) in sign_ins {
@@ -207,14 +259,7 @@ impl Trail {
                 address: Some(kind.address),
                 ..Requester::default()
             };
-            let subject = kind.account.as_deref().unwrap_or_default();
-            let details = json!({ "times": times });
-            self.record(
-                Actor::Client(requester),
-                AuditAction::SignInRefuse,
-                subject,
-                details,
-            );
+            self.record_sign_in_refusal(&kind, requester, times);
         }
         let (unmoved, other_unmoved) = lock(&self.unmoved).take(now);
         for (kind, times) in unmoved {
@@ -252,9 +297,10 @@ impl Drop for Trail {
 
 impl RefusalOf {
     fn subject(&self) -> Cow<'_, str> {
-        match &self.repository {
-            Some(repository) => Cow::Owned(repository.to_string()),
-            None => Cow::Borrowed(self.token.as_str()),
+        match (&self.credential, &self.repository) {
+            (CredentialOf::Alternate(account), _) => Cow::Borrowed(account),
+            (CredentialOf::Token(_), Some(repository)) => Cow::Owned(repository.to_string()),
+            (CredentialOf::Token(token), None) => Cow::Borrowed(token.as_str()),
         }
     }
 }

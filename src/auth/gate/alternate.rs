@@ -87,6 +87,7 @@ impl Gate {
         }
         // A disabled account is verified as one that is not there, or the time would tell that its password was right.
         let found = inner.store.find_alternate_credential(name)?;
+        let known = found.as_ref().map(|(_, _, account)| account.name.clone());
         let found = found.filter(|(_, _, account)| !account.is_disabled);
         let hash = found.as_ref().map(|(_, hash, _)| hash);
         let verdict = inner.verifier.verify(&attempt, hash, generation, now)?;
@@ -94,9 +95,25 @@ impl Gate {
             Some(found) => checked(name, found, generation, book),
             None => Err(Refusal::AlternateWrong),
         };
-        outcome
-            .map(Some)
-            .inspect_err(|_| inner.trail.failed(&inner.throttle, client))
+        match outcome {
+            Ok(alternate) => {
+                // A client comes with each of its requests; one event a minute tells as much.
+                if verdict == Verdict::Right {
+                    let requester = alternate.requester(client);
+                    inner
+                        .trail
+                        .signed_in_by_alternate(requester, &alternate.account.name);
+                }
+                Ok(Some(alternate))
+            }
+            Err(refusal) => {
+                inner.trail.failed(&inner.throttle, client);
+                inner
+                    .trail
+                    .alternate_refused(client, known.as_deref(), refusal.reason());
+                Err(refusal)
+            }
+        }
     }
 
     /// What holds for an alternate credential now, whose password was right before.

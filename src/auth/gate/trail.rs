@@ -12,7 +12,7 @@ use crate::auth::policy::Policies;
 use crate::auth::recorder::Recorder;
 use crate::auth::refusal::Refusal;
 use crate::auth::scope::Operation;
-use crate::auth::trail::{RefusalOf, UnmovedOf, claim};
+use crate::auth::trail::{CredentialOf, RefusalOf, UnmovedOf, claim};
 use crate::names::{NAME_BYTES_MAX, RepoPath};
 use crate::store::{self, Actor, AuditAction, NewAuditEvent};
 
@@ -61,8 +61,8 @@ impl Gate {
         self.0.trail.event(actor, action, subject, details)
     }
 
-    /// Tells the trail that `principal` was refused `operation`, if it has a token: once a minute for each token,
-    /// reason and repository, with the number of times.
+    /// Tells the trail that `principal` was refused `operation`, if it has a credential: once a minute for each of
+    /// these, reason and repository, with the number of times.
     ///
     /// `located` is the repository that it was refused, as it is spelled on disk; `asked` the one that was asked for,
     /// whether it is there or not.
@@ -78,15 +78,26 @@ impl Gate {
         asked: Option<&RepoPath>,
         refusal: &Refusal,
     ) {
-        let (Some(verified), Some(reason)) = (principal.verified.as_deref(), refusal.reason()) else {
+        let Some(reason) = refusal.reason() else {
             return;
+        };
+        let (credential, requester) = match (&principal.verified, &principal.alternate) {
+            (Some(verified), _) => (
+                CredentialOf::Token(verified.token_id.clone()),
+                requester(Some(&**verified), &principal.client),
+            ),
+            (None, Some(alternate)) => (
+                CredentialOf::Alternate(alternate.account.name.clone()),
+                alternate.requester(&principal.client),
+            ),
+            (None, None) => return,
         };
         if asked.is_none() && matches!(refusal, Refusal::NotFound) {
             // A path that leads nowhere, whoever asks.
             return;
         }
         let kind = RefusalOf {
-            token: verified.token_id.clone(),
+            credential,
             reason,
             repository: located.cloned(),
         };
@@ -96,7 +107,7 @@ impl Gate {
                 "operation": operation.name(),
                 "asked": asked.map(|asked| claim(asked.to_string().as_bytes(), ASKED_BYTES_MAX)),
             });
-            (requester(Some(verified), &principal.client), details)
+            (requester, details)
         });
     }
 
@@ -166,7 +177,7 @@ impl Gate {
             return;
         };
         let kind = RefusalOf {
-            token: token.clone(),
+            credential: CredentialOf::Token(token.clone()),
             reason,
             repository: None,
         };

@@ -4,6 +4,7 @@ use super::*;
 use crate::auth::policy::{self, Setting};
 use crate::auth::{alternate, rule};
 use crate::secret::Secret;
+use crate::store::{AuditAction, AuditFilter};
 
 const LOGIN: &str = "old ide";
 const RIGHT: &str = "battery staple";
@@ -291,4 +292,68 @@ fn a_password_that_was_right_a_moment_ago_is_not_verified_again() {
     }
     let each = start.elapsed() / COUNT;
     assert!(each < Duration::from_millis(5), "{each:?}");
+}
+
+#[test]
+fn whoever_comes_in_or_guesses_leaves_an_event_and_not_one_for_each_time() {
+    let f = open_fixture();
+    f.grant(Some("bob"), "C", Role::Reader);
+    let events = |action: AuditAction| {
+        f.gate.flush();
+        let filter = AuditFilter {
+            actions: vec![action],
+            ..AuditFilter::latest(100)
+        };
+        let mut events = f.elsewhere.audit_events(&filter).unwrap();
+        events.reverse();
+        events
+    };
+    for _ in 0..3 {
+        come(&f, LOGIN, RIGHT).unwrap();
+    }
+    let right = events(AuditAction::SignIn);
+    assert_eq!(right.len(), 1);
+    assert_eq!(
+        (
+            right[0].subject.as_str(),
+            &right[0].actor.to_string()[..],
+            &right[0].details
+        ),
+        ("bob", "bob", &json!({ "alternate": true }))
+    );
+    for (name, account) in [(LOGIN, "bob"), ("nobody", "")] {
+        for _ in 0..2 {
+            refused(come(&f, name, "a wrong guess"), 401);
+        }
+        let wrong = events(AuditAction::SignInRefuse).pop().unwrap();
+        assert_eq!(wrong.subject, account);
+        assert_eq!(
+            wrong.details,
+            json!({ "alternate": true, "reason": "password", "times": 1 })
+        );
+    }
+    assert_eq!(events(AuditAction::SignInRefuse).len(), 2);
+
+    let principal = come(&f, LOGIN, RIGHT).unwrap();
+    let refusal = f.gate.authorize_push(&principal, Some(&repo())).unwrap_err();
+    for _ in 0..2 {
+        let place = Some(repo());
+        f.gate.note_refusal(
+            &principal,
+            Operation::Push,
+            place.as_ref(),
+            place.as_ref(),
+            &refusal,
+        );
+    }
+    let events = events(AuditAction::SignInRefuse);
+    assert_eq!(events.len(), 3);
+    assert_eq!(
+        (
+            events[2].subject.as_str(),
+            &events[2].details["reason"],
+            &events[2].details["repository"]
+        ),
+        ("bob", &json!("role"), &json!("C/P/R"))
+    );
 }
