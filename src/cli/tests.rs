@@ -833,8 +833,12 @@ fn a_policy_is_explained_set_listed_and_taken_back() {
     assert!(outcome.stderr.contains("365, the default, holds"), "{outcome:?}");
     let events = f.json(&["audit", "list", "--limit", "2", "--json"]);
     assert_eq!(
-        (&events[0]["action"], &events[0]["subject"]),
-        (&"policy.remove".into(), &"max-lifetime".into())
+        (
+            &events[0]["action"],
+            &events[0]["subject"],
+            &events[0]["details"]["policy"]
+        ),
+        (&"policy.remove".into(), &"/".into(), &"max-lifetime".into())
     );
 }
 

@@ -896,8 +896,8 @@ fn a_policy_is_set_replaced_and_taken_back_with_an_event_each() {
         ),
         (
             "policy.set",
-            "a",
-            json!({ "collection": "äNNE", "from": "2", "to": "3" })
+            "äNNE",
+            json!({ "policy": "a", "collection": "äNNE", "from": "2", "to": "3" })
         )
     );
     f.store.set_policy(&CLI, None, "a", "4").unwrap();
@@ -917,7 +917,10 @@ fn a_policy_is_set_replaced_and_taken_back_with_an_event_each() {
     assert_eq!(f.store.remove_policy(&CLI, Some("ÄNNE"), "a").unwrap(), "3");
     assert_eq!(
         (f.event().action.as_str(), f.event().details),
-        ("policy.remove", json!({ "collection": "ÄNNE", "from": "3" }))
+        (
+            "policy.remove",
+            json!({ "policy": "a", "collection": "ÄNNE", "from": "3" })
+        )
     );
     let events = f.store.audit_events(&AuditFilter::latest(10)).unwrap().len();
     let missing = f.store.remove_policy(&CLI, Some("Änne"), "a").unwrap_err();

@@ -55,6 +55,9 @@ fn lets_through(filter: &AuditFilter, event: &AuditEvent) -> bool {
         let by = requester.account.as_ref();
         by.is_some_and(|by| by.to_lowercase() == name.to_lowercase())
             || (family == "account" && is_same(name))
+            || event.details["account"]
+                .as_str()
+                .is_some_and(|about| about.to_lowercase() == name.to_lowercase())
     };
     let of_path = |path: &AccessPath| {
         let has_path =
@@ -95,6 +98,7 @@ fn every_combination_of_filters_lists_exactly_what_it_means() {
         AuditAction::TokenRefuse,
         AuditAction::AccountDisable,
         AuditAction::AccessGrant,
+        AuditAction::PolicySet,
     ];
     // "C", "bob" and "AAAAAAAA" can each be the name of an account, a collection or, the last, a token.
     let subjects = [
@@ -105,7 +109,11 @@ fn every_combination_of_filters_lists_exactly_what_it_means() {
         for action in actions {
             for subject in subjects {
                 // The clock goes back now and then.
-                events.push(event((number * 7) % 20, actor.clone(), action, subject));
+                let mut event = event((number * 7) % 20, actor.clone(), action, subject);
+                if number % 3 == 0 {
+                    event.details = json!({ "account": "BoB" });
+                }
+                events.push(event);
             }
         }
     }
@@ -164,6 +172,50 @@ fn every_combination_of_filters_lists_exactly_what_it_means() {
         }
     }
     assert!(found > 1000, "the filters let something through: {found}");
+}
+
+#[test]
+fn what_is_done_to_a_collection_and_to_an_account_is_found_by_them() {
+    let f = fixture();
+    let bob = f.account("Bob");
+    f.token(&bob, "AAAAAAAA");
+    f.store
+        .grant_access(&CLI, Some("bob"), &access_path("C/P"), Role::Reader)
+        .unwrap();
+    f.store
+        .revoke_tokens_of(&CLI, "bob", RevokeReason::Administrator)
+        .unwrap();
+    f.store.set_policy(&CLI, Some("C"), "creation", "nobody").unwrap();
+    f.store.set_policy(&CLI, Some("D"), "creation", "nobody").unwrap();
+    f.store.set_policy(&CLI, None, "creation", "nobody").unwrap();
+    f.store.remove_policy(&CLI, Some("c"), "creation").unwrap();
+    let actions = |filter: AuditFilter| -> Vec<String> {
+        let events = f.store.audit_events(&filter).unwrap().into_iter().rev();
+        events
+            .map(|event| format!("{} {}", event.action, event.subject))
+            .collect()
+    };
+    let of_bob = AuditFilter {
+        account: Some("BOB".to_owned()),
+        ..AuditFilter::latest(100)
+    };
+    assert_eq!(
+        actions(of_bob),
+        [
+            "account.create Bob",
+            "token.create AAAAAAAA",
+            "access.grant C/P",
+            "token.revoke AAAAAAAA"
+        ]
+    );
+    let of_collection = AuditFilter {
+        path: Some(access_path("C")),
+        ..AuditFilter::latest(100)
+    };
+    assert_eq!(
+        actions(of_collection),
+        ["access.grant C/P", "policy.set C", "policy.remove c"]
+    );
 }
 
 #[test]

@@ -169,7 +169,7 @@ pub struct AuditEvent {
     pub action: String,
     /// To what: an account's name, a token's id or a path.
     pub subject: String,
-    /// The new values, as a JSON object.
+    /// The new values, as a JSON object; `account` is whose token or right it is.
     pub details: serde_json::Value,
 }
 
@@ -202,8 +202,8 @@ pub struct AuditFilter {
     /// Done to this repository, or to something of this project or collection, or to its rights. The server stands for
     /// everything, as None does.
     pub path: Option<AccessPath>,
-    /// Done by this account, or to it. Found without regard to case while there is such an account, and as it was
-    /// spelled afterwards.
+    /// Done by this account, or to it, to a token or to a right of it. What it did is found without regard to case while
+    /// there is such an account, and as it was spelled afterwards.
     pub account: Option<String>,
     /// Behind this event.
     pub after_id: Option<i64>,

@@ -48,13 +48,18 @@ fn insert(
     let (subject, details) = (redact_tokens(subject, false), details.to_string());
     transaction
         .prepare_cached(
-            "INSERT INTO audit_events (at, actor, account, token_id, address, agent, action, subject, subject_key, details) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO audit_events \
+             (at, actor, account, about_account, token_id, address, agent, action, subject, subject_key, details) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             at,
             kind,
             requester.account,
+            details
+                .get("account")
+                .and_then(Value::as_str)
+                .map(str::to_lowercase),
             requester.token.as_ref().map(TokenId::as_str),
             requester.address.map(|address| address.to_string()),
             requester.agent,
@@ -476,8 +481,10 @@ fn path(path: &AccessPath) -> Option<Vec<Arm>> {
 fn account(connection: &Connection, name: &str) -> Result<Vec<Arm>, Error> {
     let spelled = accounts::find(connection, name)?.map_or_else(|| name.to_owned(), |account| account.name);
     let by = Sql::new("account = ?", [spelled.into()]);
+    let about = Sql::new("about_account = ?", [name.to_lowercase().into()]);
     Ok(vec![
         Arm::Key("audit_events_of_account", by),
+        Arm::Key("audit_events_of_about_account", about),
         subject(name.to_lowercase(), &["account", "alternate-credential"]),
     ])
 }

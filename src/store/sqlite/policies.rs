@@ -13,6 +13,11 @@ fn key(collection: Option<&str>) -> String {
     collection.map_or_else(|| SERVER.to_owned(), str::to_lowercase)
 }
 
+/// What an event of a policy is about: the place where it holds.
+fn subject(collection: Option<&str>) -> &str {
+    collection.unwrap_or("/")
+}
+
 fn find(connection: &Connection, collection: Option<&str>, name: &str) -> Result<Option<String>, Error> {
     let value = connection
         .prepare_cached("SELECT value FROM policies WHERE collection_key = ?1 AND name = ?2")?
@@ -36,8 +41,14 @@ impl Sqlite {
                  ON CONFLICT (collection_key, name) DO UPDATE SET collection = excluded.collection, value = excluded.value",
                 params![key(collection), collection.unwrap_or(SERVER), name, value],
             )?;
-            let details = json!({ "collection": collection, "from": before, "to": value });
-            audit::record(transaction, actor, AuditAction::PolicySet, name, &details)?;
+            let details = json!({ "policy": name, "collection": collection, "from": before, "to": value });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::PolicySet,
+                subject(collection),
+                &details,
+            )?;
             Ok(before)
         })
     }
@@ -57,8 +68,14 @@ impl Sqlite {
                 "DELETE FROM policies WHERE collection_key = ?1 AND name = ?2",
                 params![key(collection), name],
             )?;
-            let details = json!({ "collection": collection, "from": before });
-            audit::record(transaction, actor, AuditAction::PolicyRemove, name, &details)?;
+            let details = json!({ "policy": name, "collection": collection, "from": before });
+            audit::record(
+                transaction,
+                actor,
+                AuditAction::PolicyRemove,
+                subject(collection),
+                &details,
+            )?;
             Ok(before)
         })
     }

@@ -83,25 +83,29 @@ CREATE TABLE instance (
     uuid TEXT    NOT NULL CHECK (length(uuid) = 36)
 ) STRICT;
 
--- Events say by which token, from where and with what something was done, and are found by token and subject.
+-- Events say by which token, from where and with what something was done, and are found by token and subject, and by
+-- the account that they name in their details, in lower case: whose token it is, who got a right.
 CREATE TABLE audit_events_2 (
-    id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    at          INTEGER NOT NULL,
-    actor       TEXT    NOT NULL CHECK (actor IN ('client', 'command line', 'server')),
-    account     TEXT,
-    token_id    TEXT,
-    address     TEXT,
-    agent       TEXT,
-    action      TEXT    NOT NULL,
-    subject     TEXT    NOT NULL,
-    subject_key TEXT    NOT NULL,
-    details     TEXT    NOT NULL
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    at            INTEGER NOT NULL,
+    actor         TEXT    NOT NULL CHECK (actor IN ('client', 'command line', 'server')),
+    account       TEXT,
+    about_account TEXT,
+    token_id      TEXT,
+    address       TEXT,
+    agent         TEXT,
+    action        TEXT    NOT NULL,
+    subject       TEXT    NOT NULL,
+    subject_key   TEXT    NOT NULL,
+    details       TEXT    NOT NULL
 ) STRICT;
 
 -- Until here subjects were names of accounts, ids of tokens and paths, and only the first can be other than ASCII;
 -- lower() of SQLite leaves those letters alone, which costs a filter by such a name the older events.
-INSERT INTO audit_events_2 (id, at, actor, account, action, subject, subject_key, details)
-    SELECT id, at, CASE actor WHEN 'account' THEN 'client' ELSE actor END, account, action, subject, lower(subject), details
+INSERT INTO audit_events_2 (id, at, actor, account, about_account, action, subject, subject_key, details)
+    SELECT id, at, CASE actor WHEN 'account' THEN 'client' ELSE actor END, account,
+        CASE json_type(details, '$.account') WHEN 'text' THEN lower(json_extract(details, '$.account')) END,
+        action, subject, lower(subject), details
     FROM audit_events;
 DROP TABLE audit_events;
 ALTER TABLE audit_events_2 RENAME TO audit_events;
@@ -109,6 +113,7 @@ ALTER TABLE audit_events_2 RENAME TO audit_events;
 CREATE INDEX audit_events_at ON audit_events (at);
 CREATE INDEX audit_events_of_subject ON audit_events (subject_key, id);
 CREATE INDEX audit_events_of_account ON audit_events (account, id) WHERE account IS NOT NULL;
+CREATE INDEX audit_events_of_about_account ON audit_events (about_account, id) WHERE about_account IS NOT NULL;
 CREATE INDEX audit_events_of_token ON audit_events (token_id, id) WHERE token_id IS NOT NULL;
 CREATE INDEX audit_events_of_action ON audit_events (action, id);
 
