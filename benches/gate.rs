@@ -38,7 +38,7 @@ fn fill(path: &std::path::Path) -> Vec<Vec<u8>> {
     {
         let mut insert = transaction
             .prepare(
-                "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at) \
+                "INSERT INTO tokens (id, digest, account_id, name, scopes, created_at, expires_at) \
                  VALUES (?1, ?2, 1, ?3, 'vso.code', ?4, ?5)",
             )
             .unwrap();

@@ -18,7 +18,7 @@ const BECAUSE: &str = RevokeReason::Leaked.as_str();
 fn find_live(connection: &Connection, hash: &TokenHash, now: i64) -> Result<Option<LiveToken>, Error> {
     let mut statement = connection.prepare_cached(
         "SELECT tokens.id, accounts.name, tokens.name FROM tokens JOIN accounts ON accounts.id = tokens.account_id \
-         WHERE tokens.id IN (SELECT id FROM tokens WHERE hash = ?1 \
+         WHERE tokens.id IN (SELECT id FROM tokens WHERE digest = ?1 \
          UNION ALL SELECT token_id FROM retired_hashes WHERE hash = ?1 AND valid_until > ?2) \
          AND tokens.revoked_at IS NULL AND tokens.expires_at > ?2",
     )?;

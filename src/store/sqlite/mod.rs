@@ -89,6 +89,8 @@ impl Sqlite {
         // The other order would miss it for good.
         let data_version = observer.data_version()?;
         if data_version != observer.data_version {
+            // A newer patgate may have brought the database to a version whose rules this one does not know.
+            require_known_version(&observer.connection, &self.path)?;
             let generation: i64 = observer
                 .connection
                 .prepare_cached("SELECT value FROM generation WHERE id = 1")?
@@ -235,10 +237,11 @@ fn connect_reader(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Applies the migrations that the database has not had, all or none.
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+/// Returns the version of the database and the newest that is known, which is at least the first.
+fn require_known_version(connection: &Connection, path: &Path) -> Result<(i64, i64), Error> {
+    let found: i64 = connection
+        .prepare_cached("PRAGMA user_version")?
+        .query_row([], |row| row.get(0))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(Error::NewerSchema {
@@ -247,6 +250,13 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
             known,
         });
     }
+    Ok((found, known))
+}
+
+/// Applies the migrations that the database has not had, all or none.
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (found, known) = require_known_version(&transaction, path)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
     if found < 0 || (found == 0) != (tables == 0) {
         return Err(Error::NotOurs {
@@ -417,6 +427,69 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_server_that_runs_while_a_newer_one_migrates_decides_nothing_any_more() {
+        let (_directory, path) = in_directory();
+        let database = Sqlite::open(&path).unwrap();
+        let before = database.generation().unwrap();
+        let version = |version: i64| {
+            connect(&path)
+                .unwrap()
+                .pragma_update(None, "user_version", version)
+                .unwrap();
+        };
+        version(3);
+        for _ in 0..2 {
+            let error = database.generation().unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    Error::NewerSchema {
+                        found: 3,
+                        known: 2,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        version(2);
+        assert_eq!(database.generation().unwrap(), before);
+    }
+
+    #[test]
+    fn a_server_of_the_first_version_that_still_runs_finds_no_token_any_more() {
+        // What its gate asks, word for word.
+        const FIND: &str = "SELECT tokens.id, accounts.name, tokens.name, tokens.scopes, tokens.created_at, \
+             tokens.expires_at, tokens.revoked_at, tokens.last_used_at, tokens.last_used_from, accounts.id, \
+             accounts.name, accounts.is_admin, accounts.is_disabled, accounts.must_change_password, \
+             accounts.password_hash IS NOT NULL, accounts.created_at \
+             FROM tokens JOIN accounts ON accounts.id = tokens.account_id WHERE tokens.hash = ?1";
+        const GENERATION: &str = "SELECT value FROM generation WHERE id = 1";
+
+        let (_directory, path) = in_directory();
+        prepare_file(&path).unwrap();
+        let old = connect(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO accounts VALUES (1, 'Bob', 'bob', NULL, 0, 0, 0, 1);
+             INSERT INTO tokens VALUES ('AAAAAAAA', zeroblob(32), 1, 'laptop', 'vso.code', 1, 2, NULL, NULL, NULL);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        let find = || -> rusqlite::Result<String> {
+            old.prepare_cached(FIND)?
+                .query_row([[0_u8; 32].as_slice()], |row| row.get(0))
+        };
+        let generation = || -> i64 { old.query_row(GENERATION, [], |row| row.get(0)).unwrap() };
+        let before = generation();
+        assert_eq!(find().unwrap(), "AAAAAAAA");
+        drop(Sqlite::open(&path).unwrap());
+        let error = find().unwrap_err().to_string();
+        assert!(error.contains("no such column: tokens.hash"), "{error}");
+        assert_ne!(generation(), before, "what it has in memory is void, too");
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Sqlite {
         self.write(|transaction| {
             transaction
                 .execute(
-                    "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at, limits) \
+                    "INSERT INTO tokens (id, digest, account_id, name, scopes, created_at, expires_at, limits) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     params![
                         new.id.as_str(),
@@ -164,7 +164,7 @@ impl Sqlite {
     ) -> Result<Option<(Token, Account)>, Error> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS}, {} FROM {TABLES} WHERE tokens.hash = ?1",
+                "SELECT {COLUMNS}, {} FROM {TABLES} WHERE tokens.digest = ?1",
                 accounts::COLUMNS
             ))?;
             let mut rows = statement.query([hash.as_bytes().as_slice()])?;
@@ -324,7 +324,7 @@ impl Sqlite {
             let presented = rotation.presented.map(|hash| hash.as_bytes().as_slice());
             let replaced = transaction
                 .execute(
-                    "UPDATE tokens SET hash = ?2, rotated_at = ?3 WHERE id = ?1 AND hash = ifnull(?4, hash)",
+                    "UPDATE tokens SET digest = ?2, rotated_at = ?3 WHERE id = ?1 AND digest = ifnull(?4, digest)",
                     params![id.as_str(), rotation.hash.as_bytes().as_slice(), now, presented],
                 )
                 .map_err(|error| taken(error, id))?;
@@ -634,7 +634,7 @@ fn retire(
         .max(now + REPLACED_SECONDS);
     transaction.execute(
         "INSERT INTO retired_hashes (hash, token_id, made_at, retired_at, valid_until, promised_until, number) \
-         SELECT hash, id, ifnull(rotated_at, created_at), ?2, ?3, ?4, ?5 FROM tokens WHERE id = ?1",
+         SELECT digest, id, ifnull(rotated_at, created_at), ?2, ?3, ?4, ?5 FROM tokens WHERE id = ?1",
         params![id.as_str(), now, valid_until, promised_until, last + 1],
     )?;
     if !is_by_itself {

@@ -232,7 +232,7 @@ impl Patgate {
         for (number, (name, end, is_revoked)) in tokens.iter().enumerate() {
             transaction
                 .execute(
-                    "INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at, revoked_at) \
+                    "INSERT INTO tokens (id, digest, account_id, name, scopes, created_at, expires_at, revoked_at) \
                      SELECT ?1, randomblob(32), id, ?2, 'vso.code', 1000000000, ?3, ?4 FROM accounts WHERE name = ?5",
                     (
                         format!("fill{number:04}"),

@@ -1,3 +1,8 @@
+-- A server of version 1 that still runs knows nothing of limits, rules and policies, and asks for a token by this column.
+-- Under another name it answers with an error, at once for what it has in memory, too, instead of letting all in.
+ALTER TABLE tokens RENAME COLUMN hash TO digest;
+UPDATE generation SET value = value + 1;
+
 -- What a token is limited to, as JSON; NULL is not at all. Why it was revoked, and what it was last used with and for.
 ALTER TABLE tokens ADD COLUMN limits TEXT;
 ALTER TABLE tokens ADD COLUMN revoked_because TEXT;
@@ -118,7 +123,7 @@ CREATE INDEX audit_events_of_token ON audit_events (token_id, id) WHERE token_id
 CREATE INDEX audit_events_of_action ON audit_events (action, id);
 
 DROP TRIGGER tokens_updated;
-CREATE TRIGGER tokens_updated AFTER UPDATE OF id, hash, account_id, name, scopes, created_at, expires_at, revoked_at, limits
+CREATE TRIGGER tokens_updated AFTER UPDATE OF id, digest, account_id, name, scopes, created_at, expires_at, revoked_at, limits
     ON tokens BEGIN UPDATE generation SET value = value + 1; END;
 CREATE TRIGGER retired_hashes_inserted AFTER INSERT ON retired_hashes BEGIN UPDATE generation SET value = value + 1; END;
 CREATE TRIGGER retired_hashes_updated AFTER UPDATE ON retired_hashes BEGIN UPDATE generation SET value = value + 1; END;
