@@ -1178,3 +1178,69 @@ fn a_repository_keeps_its_id_through_a_rename_and_leaves_it_to_nobody() {
     assert_ne!(f.store.repository_ids(&[b]).unwrap(), [ids[0]]);
     assert!(f.store.repository_ids(&[]).unwrap().is_empty());
 }
+
+#[test]
+fn what_ends_with_an_account_is_told_and_its_name_means_nobody_any_more() {
+    let f = fixture();
+    let (bob, eve) = (f.account("Bob"), f.account("eve"));
+    let count = 1100;
+    for number in 0..count {
+        f.token(&bob, &format!("{number:0>8}"));
+    }
+    f.store
+        .revoke_token(&CLI, &token_id("00000007"), RevokeReason::Leaked)
+        .unwrap();
+    f.token(&eve, "EEEEEEEE");
+    let password = PasswordHash::new("$argon2id$x".to_owned());
+    f.store
+        .set_alternate_credential(&CLI, "bob", "bobby", &password)
+        .unwrap();
+    for (collection, value) in [
+        (None, "administrators, bob, eve"),
+        (Some("C"), "BOB"),
+        (Some("D"), "bobby"),
+    ] {
+        f.store.set_policy(&CLI, collection, "creation", value).unwrap();
+    }
+    let generation = f.store.generation().unwrap();
+    f.store.delete_account(&root(), "bob").unwrap();
+    assert_ne!(f.store.generation().unwrap(), generation);
+    assert_eq!(f.store.tokens(None).unwrap().len(), 1, "those of others stay");
+
+    assert_eq!(f.events_count("token.revoke"), count, "each of them once");
+    let of_one = AuditFilter {
+        token: Some(token_id("00000042")),
+        ..AuditFilter::latest(1)
+    };
+    let event = f.store.audit_events(&of_one).unwrap().remove(0);
+    assert_eq!(
+        (event.actor, event.details),
+        (
+            root(),
+            json!({ "account": "Bob", "name": "laptop", "because": "account-deleted" })
+        )
+    );
+    let removed = f.events("alternate-credential.remove").remove(0);
+    assert_eq!(
+        (removed.subject.as_str(), &removed.details["name"]),
+        ("Bob", &json!("bobby"))
+    );
+    let values: Vec<String> = f
+        .store
+        .policies()
+        .unwrap()
+        .into_iter()
+        .map(|policy| policy.value)
+        .collect();
+    assert_eq!(values, ["administrators, eve", "nobody", "bobby"]);
+    let changes: Vec<String> = f.events("policy.set")[3..]
+        .iter()
+        .map(|event| format!("{}: {}", event.subject, event.details["to"]))
+        .collect();
+    assert_eq!(changes, ["/: \"administrators, eve\"", "C: \"nobody\""]);
+    let last = f.event();
+    assert_eq!(
+        (last.action.as_str(), &last.details["tokens"]),
+        ("account.delete", &json!(count))
+    );
+}

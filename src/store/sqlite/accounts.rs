@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde_json::{Value, json};
 
-use super::{Sqlite, audit, now, time};
+use super::{Sqlite, alternate, audit, now, policies, time, tokens};
 use crate::store::{
     Account, AccountId, Actor, AuditAction, Error, LabelError, NewAccount, PasswordHash,
     RESERVED_ACCOUNT_NAMES, check_label,
@@ -43,6 +43,26 @@ pub(super) fn require(connection: &Connection, name: &str) -> Result<Account, Er
     find(connection, name)?.ok_or_else(|| Error::AccountNotFound {
         name: name.to_owned(),
     })
+}
+
+/// Deletes an account whose `tokens` tokens are gone already, and whatever names it.
+fn delete(transaction: &Transaction<'_>, actor: &Actor, account: &Account, tokens: u32) -> Result<(), Error> {
+    alternate::remove(transaction, actor, account)?;
+    policies::forget_account(transaction, actor, &account.name)?;
+    let rights: i64 = transaction.query_row(
+        "SELECT count(*) FROM access WHERE account_id = ?1",
+        [account.id.0],
+        |row| row.get(0),
+    )?;
+    transaction.execute("DELETE FROM accounts WHERE id = ?1", [account.id.0])?;
+    let details = json!({ "tokens": tokens, "rights": rights });
+    audit::record(
+        transaction,
+        actor,
+        AuditAction::AccountDelete,
+        &account.name,
+        &details,
+    )
 }
 
 impl Sqlite {
@@ -169,26 +189,23 @@ impl Sqlite {
     }
 
     pub(in crate::store) fn delete_account(&self, actor: &Actor, name: &str) -> Result<Account, Error> {
-        self.write(|transaction| {
-            let account = require(transaction, name)?;
-            let count = |table: &str| {
-                transaction.query_row(
-                    &format!("SELECT count(*) FROM {table} WHERE account_id = ?1"),
-                    [account.id.0],
-                    |row| row.get::<_, i64>(0),
-                )
-            };
-            let details = json!({ "tokens": count("tokens")?, "rights": count("access")? });
-            transaction.execute("DELETE FROM accounts WHERE id = ?1", [account.id.0])?;
-            audit::record(
-                transaction,
-                actor,
-                AuditAction::AccountDelete,
-                &account.name,
-                &details,
-            )?;
-            Ok(account)
-        })
+        let mut tokens = 0;
+        loop {
+            let deleted = self.write(|transaction| {
+                let account = require(transaction, name)?;
+                let count = tokens::delete_some(transaction, actor, &account)?;
+                tokens += count;
+                if count >= tokens::BATCH_COUNT {
+                    return Ok(None);
+                }
+                delete(transaction, actor, &account, tokens)?;
+                Ok(Some(account))
+            })?;
+            if let Some(account) = deleted {
+                return Ok(account);
+            }
+            std::thread::sleep(tokens::BATCH_PAUSE);
+        }
     }
 
     /// Changes one account, records `action` and returns the account as it is then.

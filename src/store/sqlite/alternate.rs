@@ -1,6 +1,6 @@
 //! Alternate credentials: a second name and password of an account.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde_json::json;
 
 use super::{Sqlite, accounts, audit, now, time};
@@ -38,6 +38,25 @@ fn require(connection: &Connection, account: &Account) -> Result<AlternateCreden
         .ok_or_else(|| Error::AlternateCredentialNotFound {
             account: account.name.clone(),
         })
+}
+
+/// Takes away what an account has, with an event; None if it has none.
+pub(super) fn remove(
+    transaction: &Transaction<'_>,
+    actor: &Actor,
+    account: &Account,
+) -> Result<Option<AlternateCredential>, Error> {
+    let Some(credential) = list(transaction, Some(account))?.pop() else {
+        return Ok(None);
+    };
+    transaction.execute(
+        "DELETE FROM alternate_credentials WHERE account_id = ?1",
+        [account.id.0],
+    )?;
+    let details = json!({ "name": credential.name });
+    let action = AuditAction::AlternateCredentialRemove;
+    audit::record(transaction, actor, action, &account.name, &details)?;
+    Ok(Some(credential))
 }
 
 impl Sqlite {
@@ -81,15 +100,9 @@ impl Sqlite {
     ) -> Result<AlternateCredential, Error> {
         self.write(|transaction| {
             let account = accounts::require(transaction, account)?;
-            let credential = require(transaction, &account)?;
-            transaction.execute(
-                "DELETE FROM alternate_credentials WHERE account_id = ?1",
-                [account.id.0],
-            )?;
-            let details = json!({ "name": credential.name });
-            let action = AuditAction::AlternateCredentialRemove;
-            audit::record(transaction, actor, action, &account.name, &details)?;
-            Ok(credential)
+            remove(transaction, actor, &account)?.ok_or_else(|| Error::AlternateCredentialNotFound {
+                account: account.name.clone(),
+            })
         })
     }
 

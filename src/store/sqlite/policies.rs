@@ -1,6 +1,6 @@
 //! Policies: text under a name, for the whole server or for a collection.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde_json::json;
 
 use super::{Sqlite, audit};
@@ -8,6 +8,10 @@ use crate::store::{Actor, AuditAction, Error, StoredPolicy};
 
 /// What the whole server is kept under.
 const SERVER: &str = "";
+
+/// The policy whose value is names of accounts with commas between, and that value without any.
+const NAMES_ACCOUNTS: &str = "creation";
+const NOBODY: &str = "nobody";
 
 fn key(collection: Option<&str>) -> String {
     collection.map_or_else(|| SERVER.to_owned(), str::to_lowercase)
@@ -24,6 +28,59 @@ fn find(connection: &Connection, collection: Option<&str>, name: &str) -> Result
         .query_row(params![key(collection), name], |row| row.get(0))
         .optional()?;
     Ok(value)
+}
+
+/// Takes the name of an account out of policies that name accounts, with an event for each: whoever gets the name next is
+/// somebody else. Where nobody else was named, it is nobody from then on.
+pub(super) fn forget_account(
+    transaction: &Transaction<'_>,
+    actor: &Actor,
+    account: &str,
+) -> Result<(), Error> {
+    let mut naming: Vec<(String, String, String)> = Vec::new();
+    {
+        let mut statement = transaction
+            .prepare_cached("SELECT collection_key, collection, value FROM policies WHERE name = ?1")?;
+        let mut rows = statement.query([NAMES_ACCOUNTS])?;
+        while let Some(row) = rows.next()? {
+            naming.push((row.get(0)?, row.get(1)?, row.get(2)?));
+        }
+    }
+    for (key, collection, before) in naming {
+        let names = || before.split(',').map(str::trim);
+        let others: Vec<&str> = names()
+            .filter(|name| name.to_lowercase() != account.to_lowercase())
+            .collect();
+        if others.len() == names().count() {
+            continue;
+        }
+        let after = if others.is_empty() {
+            NOBODY.to_owned()
+        } else {
+            others.join(", ")
+        };
+        transaction.execute(
+            "UPDATE policies SET value = ?3 WHERE collection_key = ?1 AND name = ?2",
+            params![key, NAMES_ACCOUNTS, after],
+        )?;
+        let collection = (key != SERVER).then_some(collection);
+        let details = json!({
+            "policy": NAMES_ACCOUNTS,
+            "collection": collection,
+            "from": before,
+            "to": after,
+            "because": "account-deleted",
+            "account": account,
+        });
+        audit::record(
+            transaction,
+            actor,
+            AuditAction::PolicySet,
+            subject(collection.as_deref()),
+            &details,
+        )?;
+    }
+    Ok(())
 }
 
 impl Sqlite {

@@ -28,11 +28,11 @@ const RETIRED_COUNT_KEPT: i64 = 100;
 /// this it cannot.
 const RETIRED_COUNT_MAX: i64 = 1000;
 
-/// Tokens that one transaction revokes where there can be any number, so that others who write never wait long.
-const BATCH_COUNT: u32 = 500;
+/// Tokens that one transaction revokes or deletes where there can be any number, so that others who write never wait long.
+pub(super) const BATCH_COUNT: u32 = 500;
 
 /// Time between two of them: whoever holds a lock and takes it again at once is faster than those who wait for it.
-const BATCH_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// Seconds within which a further use of a token is not written again.
 const USE_SECONDS: i64 = 60;
@@ -489,6 +489,37 @@ fn unrevoked_after(
     }
     let is_full = u32::try_from(tokens.len()).is_ok_and(|count| count >= BATCH_COUNT);
     Ok((tokens, last.filter(|_| is_full)))
+}
+
+/// Deletes tokens of an account that is to go, [`BATCH_COUNT`] at most, and returns how many. Those that were not revoked
+/// leave an event, or nobody could say later which tokens ended with it.
+pub(super) fn delete_some(
+    transaction: &Transaction<'_>,
+    actor: &Actor,
+    account: &Account,
+) -> Result<u32, Error> {
+    let mut statement = transaction.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM {TABLES} WHERE tokens.account_id = ?1 ORDER BY tokens.rowid LIMIT ?2"
+    ))?;
+    let mut rows = statement.query(params![account.id.0, BATCH_COUNT])?;
+    // All are read before the first is deleted, or the index would change under the walk.
+    let mut tokens = Vec::new();
+    while let Some(row) = rows.next()? {
+        tokens.push(from_row(row)?);
+    }
+    let mut count = 0;
+    let mut delete = transaction.prepare_cached("DELETE FROM tokens WHERE id = ?1")?;
+    for token in &tokens {
+        if token.revoked_at.is_none() {
+            let details =
+                json!({ "account": token.account, "name": token.name, "because": "account-deleted" });
+            let id = token.id.as_str();
+            audit::record(transaction, actor, AuditAction::TokenRevoke, id, &details)?;
+        }
+        delete.execute([token.id.as_str()])?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Notes uses in a transaction that may do other things, too.
