@@ -999,14 +999,20 @@ impl Store {
         }
     }
 
-    /// Removes events from before `before`, the oldest first and at most `count_max`; returns how many that were.
+    /// Removes events from before `before`, the oldest first and at most `count_max`; returns how many that were. An event
+    /// of the moment `now` says so in the same transaction: one for each `before`, with all that were removed for it.
     ///
     /// # Errors
     ///
     /// When the database cannot be written.
-    pub fn prune_audit_events(&self, before: jiff::Timestamp, count_max: u32) -> Result<usize, Error> {
+    pub fn prune_audit_events(
+        &self,
+        before: jiff::Timestamp,
+        now: jiff::Timestamp,
+        count_max: u32,
+    ) -> Result<usize, Error> {
         match &self.0 {
-            Backend::Sqlite(database) => database.prune_audit_events(before, count_max),
+            Backend::Sqlite(database) => database.prune_audit_events(before, now, count_max),
         }
     }
 

@@ -161,14 +161,9 @@ impl Gate {
             .saturating_mul(DAY_SECONDS);
         // There is nothing from before time began.
         let before = Timestamp::from_second(first).unwrap_or(Timestamp::MIN);
-        let (count, outcome) = in_batches(|count_max| self.0.store.prune_audit_events(before, count_max));
-        if count > 0 {
-            let details = json!({ "events": count, "before": before.to_string() });
-            self.0
-                .recorder
-                .record(self.event(Actor::Server, AuditAction::AuditPrune, "/", details));
-        }
-        outcome
+        let told_at = self.0.options.clock.now();
+        let prune = |count_max| self.0.store.prune_audit_events(before, told_at, count_max);
+        in_batches(prune).1
     }
 
     /// Tells the trail that a token that is known was refused before it was asked what for.

@@ -319,33 +319,40 @@ fn a_batch_is_kept_whole_with_the_times_of_its_events() {
 }
 
 #[test]
-fn the_oldest_events_are_removed_a_few_at_a_time() {
+fn the_oldest_events_are_removed_a_few_at_a_time_and_each_time_it_is_told() {
     let f = fixture();
     let events: Vec<_> = (0..10)
         .map(|second| event(second, CLI, AuditAction::GitPush, &second.to_string()))
         .collect();
     f.record(&events);
-    assert_eq!(f.store.prune_audit_events(at(7), 4).unwrap(), 4);
-    let oldest_first = AuditFilter {
+    let prune = |before| f.store.prune_audit_events(at(before), at(50), 4).unwrap();
+    let told = || -> Vec<serde_json::Value> {
+        let events = f.events("audit.prune").into_iter();
+        events.map(|event| event.details).collect()
+    };
+    assert_eq!(prune(7), 4);
+    assert_eq!(told(), [json!({ "events": 4, "before": at(7).to_string() })]);
+    let pushes = AuditFilter {
         newest_first: false,
+        actions: vec![AuditAction::GitPush],
         ..AuditFilter::latest(100)
     };
-    assert_eq!(f.subjects(&oldest_first), ["4", "5", "6", "7", "8", "9"]);
-    assert_eq!(f.store.prune_audit_events(at(7), 4).unwrap(), 3);
-    assert_eq!(f.store.prune_audit_events(at(7), 4).unwrap(), 0);
-    assert_eq!(f.subjects(&oldest_first), ["7", "8", "9"]);
-    let last = f
-        .store
-        .audit_events(&AuditFilter::latest(1))
-        .unwrap()
-        .remove(0)
-        .id;
-    assert_eq!(f.store.prune_audit_events(at(100), 100).unwrap(), 3);
-    f.record(&events[..1]);
-    assert!(
-        f.store.audit_events(&AuditFilter::latest(1)).unwrap()[0].id > last,
-        "an id is never given again"
+    assert_eq!(f.subjects(&pushes), ["4", "5", "6", "7", "8", "9"]);
+    assert_eq!(prune(7), 3);
+    assert_eq!(prune(7), 0);
+    assert_eq!(f.subjects(&pushes), ["7", "8", "9"]);
+    assert_eq!(told(), [json!({ "events": 7, "before": at(7).to_string() })]);
+    assert_eq!(prune(8), 1);
+    assert_eq!(told()[1], json!({ "events": 1, "before": at(8).to_string() }));
+    assert_eq!(told().len(), 2);
+    let event = f.event();
+    assert_eq!(
+        (event.at, event.actor, event.subject),
+        (at(50), Actor::Server, "/".to_owned())
     );
+    assert_eq!(prune(100), 4);
+    f.record(&events[..1]);
+    assert!(f.event().id > event.id, "an id is never given again");
 }
 
 #[test]

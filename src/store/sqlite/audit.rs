@@ -164,12 +164,58 @@ impl Sqlite {
     pub(in crate::store) fn prune_audit_events(
         &self,
         before: Timestamp,
+        now: Timestamp,
         count_max: u32,
     ) -> Result<usize, Error> {
         self.write(|transaction| {
-            let mut statement = transaction.prepare_cached(PRUNE)?;
-            Ok(statement.execute(params![before.as_second(), count_max])?)
+            let count = transaction
+                .prepare_cached(PRUNE)?
+                .execute(params![before.as_second(), count_max])?;
+            if count > 0 {
+                note_pruned(transaction, before, now, count)?;
+            }
+            Ok(count)
         })
+    }
+}
+
+/// Says that events were removed: adds them to what the newest such event says, if it is about the same removal, which
+/// goes by many transactions.
+fn note_pruned(
+    transaction: &Transaction<'_>,
+    before: Timestamp,
+    now: Timestamp,
+    count: usize,
+) -> Result<(), Error> {
+    let action = AuditAction::AuditPrune;
+    let last: Option<(i64, String)> = transaction
+        .prepare_cached(LAST_OF_ACTION)?
+        .query_row([action.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let before = before.to_string();
+    let told = last.and_then(|(id, details)| {
+        let details: Value = serde_json::from_str(&details).ok()?;
+        let is_same = details.get("before").and_then(Value::as_str) == Some(&before);
+        let so_far = details.get("events").and_then(Value::as_u64)?;
+        is_same.then_some((id, so_far))
+    });
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    let details = |so_far: u64| json!({ "events": so_far.saturating_add(count), "before": before });
+    match told {
+        Some((id, so_far)) => {
+            transaction
+                .prepare_cached("UPDATE audit_events SET details = ?2 WHERE id = ?1")?
+                .execute(params![id, details(so_far).to_string()])?;
+            Ok(())
+        }
+        None => insert(
+            transaction,
+            now.as_second(),
+            &Actor::Server,
+            action,
+            "/",
+            &details(0),
+        ),
     }
 }
 
@@ -417,6 +463,9 @@ const EXPIRED: &str = "SELECT tokens.id, accounts.name, tokens.name, tokens.expi
 const PRUNE: &str = "DELETE FROM audit_events WHERE id IN \
      (SELECT id FROM audit_events WHERE at < ? ORDER BY at, id LIMIT ?)";
 
+const LAST_OF_ACTION: &str = "SELECT id, details FROM audit_events INDEXED BY audit_events_of_action \
+     WHERE action = ? ORDER BY id DESC LIMIT 1";
+
 const OF_SUBJECT: &str = "audit_events_of_subject";
 
 fn actions(actions: &[AuditAction]) -> Option<Vec<Arm>> {
@@ -622,6 +671,7 @@ mod tests {
                 "audit_events_of_subject (subject_key>? AND subject_key<?)",
             ),
             (PRUNE, vec![one(), one()], "audit_events_at (at<?)"),
+            (LAST_OF_ACTION, vec![one()], "audit_events_of_action (action=?)"),
             (EXPIRED, vec![one(), one()], "tokens_ending (expires_at<?)"),
         ] {
             let steps = database
