@@ -53,6 +53,19 @@ pub(super) struct Trail {
     refusals: Mutex<Bound<RefusalOf>>,
     sign_ins: Mutex<Bound<SignInOf>>,
     unmoved: Mutex<Bound<UnmovedOf>>,
+    fetches: Mutex<Bound<FetchOf>>,
+}
+
+/// What makes fetches alike of which not each leaves an event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FetchOf {
+    account: Option<String>,
+    token: Option<TokenId>,
+    /// As [`SignInOf::address`].
+    address: Option<IpAddr>,
+    repository: RepoPath,
+    /// How they ended, in a word.
+    outcome: String,
 }
 
 /// What somebody had who was refused.
@@ -106,6 +119,7 @@ impl Trail {
             refusals: Mutex::new(Bound::new()),
             sign_ins: Mutex::new(Bound::new()),
             unmoved: Mutex::new(Bound::new()),
+            fetches: Mutex::new(Bound::new()),
         }
     }
 
@@ -218,6 +232,31 @@ impl Trail {
         self.record(Actor::Client(requester), AuditAction::SignIn, account, details);
     }
 
+    /// Notes a fetch of `repository`, whose `details` say how it ended: each that went well and was not anonymous, and of
+    /// the others one a minute for each kind. What those ask for costs nothing to make up.
+    pub(super) fn fetched(&self, requester: Requester, repository: &RepoPath, mut details: Value) {
+        let outcome = details
+            .get("outcome")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        if requester.account.is_none() || outcome != "ok" {
+            let kind = FetchOf {
+                account: requester.account.clone(),
+                token: requester.token.clone(),
+                address: requester.address.map(network_of),
+                repository: repository.clone(),
+                outcome,
+            };
+            let Some(times) = lock(&self.fetches).count(&kind, self.clock.elapsed()) else {
+                return;
+            };
+            put(&mut details, "times", json!(times));
+        }
+        let action = AuditAction::GitFetch;
+        self.record(Actor::Client(requester), action, &repository.to_string(), details);
+    }
+
     /// Counts a failure of `client` against its address, and notes when that has to wait from now on.
     pub(super) fn failed(&self, throttle: &Throttle, client: &Client) {
         if let Some(failures) = throttle.fail(client.address, self.clock.elapsed()) {
@@ -276,7 +315,20 @@ impl Trail {
                 details,
             );
         }
+        let (fetches, other_fetches) = lock(&self.fetches).take(now);
+        for (kind, times) in fetches {
+            let requester = Requester {
+                account: kind.account,
+                token: kind.token,
+                address: kind.address,
+                agent: None,
+            };
+            let details = json!({ "outcome": kind.outcome, "times": times });
+            let subject = kind.repository.to_string();
+            self.record(Actor::Client(requester), AuditAction::GitFetch, &subject, details);
+        }
         for (action, times) in [
+            (AuditAction::GitFetch, other_fetches),
             (AuditAction::TokenRefuse, others),
             (AuditAction::SignInRefuse, other_sign_ins),
             (AuditAction::GitPush, other_unmoved),
@@ -373,9 +425,28 @@ impl<K: Hash + Eq + Clone> Bound<K> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::store::{AuditEvent, AuditFilter, DATABASE_FILE, Store};
 
     const START: Duration = Duration::from_secs(1000);
+
+    /// A trail whose clock stands still, and all that it told, oldest first.
+    fn trail() -> (Trail, impl Fn() -> Vec<AuditEvent>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join(DATABASE_FILE)).unwrap();
+        let recorder = Recorder::start(store.clone());
+        let trail = Trail::new(recorder.clone(), Clock::manual(Timestamp::now()));
+        let events = move || {
+            let _kept = &directory;
+            recorder.flush();
+            let mut events = store.audit_events(&AuditFilter::latest(1000)).unwrap();
+            events.reverse();
+            events
+        };
+        (trail, events)
+    }
 
     #[test]
     fn what_is_kept_of_text_from_outside_is_short_and_holds_no_token() {
@@ -400,6 +471,57 @@ mod tests {
             claim(format!("{}{whole}", "x".repeat(90)).as_bytes(), 100).len(),
             103
         );
+    }
+
+    #[test]
+    fn guesses_from_one_network_are_alike() {
+        let (trail, events) = trail();
+        let from = |address: &str| Client::from(address.parse::<IpAddr>().unwrap());
+        for address in ["2001:db8::1", "2001:db8::2:3", "::ffff:192.0.2.1", "192.0.2.1"] {
+            trail.sign_in_refused(&from(address), Some("bob"));
+        }
+        trail.sign_in_refused(&from("2001:db8:0:1::1"), Some("bob"));
+        let times: Vec<Value> = events().into_iter().map(|event| event.details).collect();
+        assert_eq!(times, vec![json!({ "times": 1 }); 3]);
+        trail.flush();
+        assert_eq!(events().len(), 5, "and the rest of two of them");
+    }
+
+    #[test]
+    fn fetches_that_cost_nothing_leave_an_event_a_minute() {
+        let (trail, events) = trail();
+        let repository = RepoPath::parse("C/P/R").unwrap();
+        let fetch = |account: Option<&str>, address: &str, outcome: &str| {
+            let requester = Requester {
+                account: account.map(str::to_owned),
+                address: Some(address.parse().unwrap()),
+                ..Requester::default()
+            };
+            trail.fetched(requester, &repository, json!({ "outcome": outcome, "wants": 1 }));
+        };
+        for number in 0..100 {
+            fetch(None, &format!("2001:db8::{number}"), "refused");
+            fetch(Some("bob"), "192.0.2.1", "interrupted");
+            fetch(None, "192.0.2.2", "ok");
+        }
+        let told = events();
+        assert_eq!(told.len(), 3);
+        assert!(
+            told.iter()
+                .all(|event| event.details["times"] == 1 && event.details["wants"] == 1)
+        );
+        for _ in 0..3 {
+            fetch(Some("bob"), "192.0.2.1", "ok");
+        }
+        assert_eq!(
+            events().len(),
+            6,
+            "what somebody who is known got is told each time"
+        );
+        trail.flush();
+        let left: Vec<Value> = events().into_iter().skip(6).map(|event| event.details).collect();
+        assert_eq!(left.len(), 3);
+        assert!(left.iter().all(|details| details["times"] == 99), "{left:?}");
     }
 
     #[test]

@@ -380,8 +380,7 @@ impl FetchAccess for Granted<Fetch> {
         ));
         if let Some(details) = trail::fetch(&outcome, ended.as_ref().err()) {
             self.gate
-                .recorder()
-                .record(self.event(AuditAction::GitFetch, details));
+                .note_fetch(self.grant.actor(), self.grant.repository(), details);
         }
         Ok(ended?)
     }

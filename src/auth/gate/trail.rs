@@ -14,7 +14,7 @@ use crate::auth::refusal::Refusal;
 use crate::auth::scope::Operation;
 use crate::auth::trail::{CredentialOf, RefusalOf, UnmovedOf, claim};
 use crate::names::{NAME_BYTES_MAX, RepoPath};
-use crate::store::{self, Actor, AuditAction, NewAuditEvent};
+use crate::store::{self, Actor, AuditAction, NewAuditEvent, Requester};
 
 /// Longest path that was asked for, in bytes: three names, as a URL can have them.
 const ASKED_BYTES_MAX: usize = 3 * NAME_BYTES_MAX + 2;
@@ -59,6 +59,21 @@ impl Gate {
     /// [`claim`](crate::auth::trail::claim).
     pub fn event(&self, actor: Actor, action: AuditAction, subject: &str, details: Value) -> NewAuditEvent {
         self.0.trail.event(actor, action, subject, details)
+    }
+
+    /// Tells the trail of a fetch of `repository`; `details` say in `outcome` how it ended, `ok` or otherwise, and what was
+    /// asked for. Those that did not go well, and all of anonymous readers, leave one event a minute for each address (or
+    /// /64), repository and outcome, with the number of times.
+    ///
+    /// # Blocking
+    ///
+    /// As [`Recorder::record`].
+    pub fn note_fetch(&self, actor: Actor, repository: &RepoPath, details: Value) {
+        let requester = match actor {
+            Actor::Client(requester) => requester,
+            Actor::CommandLine | Actor::Server => Requester::default(),
+        };
+        self.0.trail.fetched(requester, repository, details);
     }
 
     /// Tells the trail that `principal` was refused `operation`, if it has a credential: once a minute for each of
