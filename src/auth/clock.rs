@@ -13,7 +13,14 @@ pub struct Clock(Source);
 #[derive(Debug, Clone)]
 enum Source {
     System { start: Instant },
-    Manual(Arc<AtomicI64>),
+    Manual(Arc<Hands>),
+}
+
+/// Both in milliseconds: the date since 1970-01-01 UTC, and time since no matter when.
+#[derive(Debug)]
+struct Hands {
+    date: AtomicI64,
+    elapsed: AtomicI64,
 }
 
 impl Clock {
@@ -26,16 +33,25 @@ impl Clock {
 
     /// A clock that stands at `now` until [`Clock::advance`] turns it; clones turn with it.
     pub fn manual(now: Timestamp) -> Clock {
-        Clock(Source::Manual(Arc::new(AtomicI64::new(now.as_millisecond()))))
+        Clock(Source::Manual(Arc::new(Hands {
+            date: AtomicI64::new(now.as_millisecond()),
+            elapsed: AtomicI64::new(now.as_millisecond()),
+        })))
     }
 
     /// Turns a manual clock forward; the system's clock goes by itself and ignores it.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(milliseconds) = &self.0 {
-            milliseconds.fetch_add(
-                i64::try_from(by.as_millis()).unwrap_or(i64::MAX),
-                Ordering::Relaxed,
-            );
+        if let Source::Manual(hands) = &self.0 {
+            let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+            hands.date.fetch_add(by, Ordering::Relaxed);
+            hands.elapsed.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the date of a manual clock, as somebody does who sets a clock that was wrong; no time passes.
+    pub fn set_date(&self, now: Timestamp) {
+        if let Source::Manual(hands) = &self.0 {
+            hands.date.store(now.as_millisecond(), Ordering::Relaxed);
         }
     }
 
@@ -43,8 +59,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System { .. } => Timestamp::now(),
-            Source::Manual(milliseconds) => {
-                Timestamp::from_millisecond(milliseconds.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX)
+            Source::Manual(hands) => {
+                Timestamp::from_millisecond(hands.date.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX)
             }
         }
     }
@@ -53,8 +69,8 @@ impl Clock {
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Source::System { start } => start.elapsed(),
-            Source::Manual(milliseconds) => {
-                Duration::from_millis(u64::try_from(milliseconds.load(Ordering::Relaxed)).unwrap_or(0))
+            Source::Manual(hands) => {
+                Duration::from_millis(u64::try_from(hands.elapsed.load(Ordering::Relaxed)).unwrap_or(0))
             }
         }
     }

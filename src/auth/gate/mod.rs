@@ -11,6 +11,7 @@ mod visible;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -247,6 +248,8 @@ struct Inner {
     tokens: Mutex<HashMap<TokenHash, Arc<Verified>>>,
     everyone: Mutex<Arc<Rights>>,
     book: Mutex<Arc<Book>>,
+    /// The date and the elapsed time at the last sweep.
+    swept_at: Mutex<Option<(Timestamp, Duration)>>,
 }
 
 impl fmt::Debug for Inner {
@@ -270,6 +273,7 @@ impl Gate {
             // Generations begin at 1, so this one is replaced at the first question.
             everyone: Mutex::new(Arc::new(Rights::new(0))),
             book: Mutex::default(),
+            swept_at: Mutex::default(),
             store,
             options,
         }))

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Gate, Principal, requester};
+use super::{Gate, Principal, lock, requester};
 use crate::auth::client::Client;
 use crate::auth::grant::{Grant, Push};
 use crate::auth::policy::Policies;
@@ -24,6 +24,9 @@ const BATCH_COUNT: u32 = 500;
 
 /// Time between two of them: whoever holds a lock and takes it again at once is faster than those who wait for it.
 const BATCH_PAUSE: Duration = Duration::from_millis(5);
+
+/// How far the date may move against the time that has passed between two sweeps. A machine that slept has moved, too.
+const JUMP_MAX: Duration = Duration::from_secs(60 * 60);
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -145,7 +148,7 @@ impl Gate {
     /// Does what is due from time to time, about once an hour: tells the trail of tokens that came to their end, and of
     /// refusals that it left out, revokes tokens that nobody uses, and removes from the trail what is older than the
     /// policies say. What fails is logged, and is
-    /// due again the next time.
+    /// due again the next time. Where the date has jumped since the last time, nothing is revoked or removed this once.
     ///
     /// # Blocking
     ///
@@ -156,12 +159,34 @@ impl Gate {
         if let Err(error) = expired {
             tracing::error!(cause = %error, "cannot note which tokens came to their end");
         }
+        if self.has_date_jumped() {
+            // A clock that was set wrong would take away what is not to be had back.
+            tracing::warn!(
+                date = %now,
+                "the date has jumped since the last sweep: nothing is revoked for not being used, and no old event \
+                 removed, until the next one"
+            );
+            return;
+        }
         if let Err(error) = self.revoke_idle() {
             tracing::error!(cause = %error, "cannot revoke tokens that nobody uses");
         }
         if let Err(error) = self.prune(now) {
             tracing::error!(cause = %error, "cannot remove old events from the audit trail");
         }
+    }
+
+    /// Whether the date and the time that has passed since this was last asked differ by more than [`JUMP_MAX`].
+    fn has_date_jumped(&self) -> bool {
+        let clock = &self.0.options.clock;
+        let (date, elapsed) = (clock.now(), clock.elapsed());
+        let Some((date_before, elapsed_before)) = lock(&self.0.swept_at).replace((date, elapsed)) else {
+            return false;
+        };
+        let by_date = date.duration_since(date_before);
+        let passed =
+            SignedDuration::try_from(elapsed.saturating_sub(elapsed_before)).unwrap_or(SignedDuration::MAX);
+        by_date.saturating_sub(passed).unsigned_abs() > JUMP_MAX
     }
 
     /// Removes events that are older than they are to be kept. They go by whole days (UTC), so that what is removed, and

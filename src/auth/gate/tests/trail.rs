@@ -289,3 +289,42 @@ fn a_long_trail_is_removed_in_many_small_transactions() {
     assert!(f.events(AuditAction::GitFetch).is_empty());
     assert_eq!(f.events(AuditAction::AuditPrune)[0].details["events"], 1001);
 }
+
+#[test]
+fn a_date_that_jumps_takes_nothing_away_at_once() {
+    let f = fixture();
+    let old = NewAuditEvent {
+        at: f.clock.now(),
+        actor: CLI,
+        action: AuditAction::GitFetch,
+        subject: "C/P/R".to_owned(),
+        details: json!({}),
+    };
+    f.elsewhere.record_batch(&[], &[old]).unwrap();
+    let (id, _) = f.token("bob", "vso.code");
+    for (name, value) in [("audit-retention", "30"), ("revoke-unused", "30")] {
+        let setting = policy::Setting::parse(name.parse().unwrap(), value).unwrap();
+        policy::set(&f.elsewhere, &CLI, None, &setting).unwrap();
+    }
+    let sweep = || {
+        f.gate.sweep(f.clock.now());
+        let token = f.elsewhere.find_token(&id).unwrap().unwrap();
+        (
+            token.revoked_at.is_some(),
+            f.events(AuditAction::GitFetch).is_empty(),
+        )
+    };
+    let hour = Duration::from_secs(3600);
+    let right = f.clock.now();
+    assert_eq!(sweep(), (false, false));
+    f.clock.advance(hour);
+    f.clock.set_date(right + SignedDuration::from_hours(24 * 60));
+    assert_eq!(sweep(), (false, false), "two months in an hour");
+    f.clock.advance(hour);
+    f.clock.set_date(right + hour * 2);
+    assert_eq!(sweep(), (false, false), "and back");
+    f.clock.advance(hour);
+    assert_eq!(sweep(), (false, false), "nothing is due");
+    f.clock.advance(hour * 24 * 60);
+    assert_eq!(sweep(), (true, true), "what time does, it does");
+}
