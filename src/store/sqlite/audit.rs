@@ -45,7 +45,7 @@ fn insert(
         Actor::CommandLine => ("command line", &nobody),
         Actor::Server => ("server", &nobody),
     };
-    let (subject, details) = (redact_tokens(subject, false), details.to_string());
+    let (subject, text) = (redact_tokens(subject, false), details.to_string());
     transaction
         .prepare_cached(
             "INSERT INTO audit_events \
@@ -66,7 +66,7 @@ fn insert(
             action.as_str(),
             subject,
             subject.to_lowercase(),
-            redact_tokens(&details, false)
+            redact_tokens(&text, false)
         ])?;
     Ok(())
 }
