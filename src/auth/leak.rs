@@ -174,44 +174,13 @@ impl Guard {
         Ok(account.is_admin || role >= Some(Role::Administrator))
     }
 
-    /// Notes in the trail that a push brought a live token, where in it, and whether it was let in.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be written.
-    pub fn record_push(
-        &self,
-        grant: &Grant<Push>,
-        token: &LiveToken,
-        places: &[String],
-        is_allowed: bool,
-    ) -> Result<(), store::Error> {
-        let details = json!({
-            "account": token.account,
-            "name": token.name,
-            "found": "pushed",
-            "repository": grant.repository().to_string(),
-            "places": places,
-            "allowed": is_allowed,
-        });
-        self.store.record_event(
-            &grant.actor(),
-            AuditAction::TokenLeak,
-            token.id.as_str(),
-            &details,
-        )
-    }
-
-    /// Notes in the trail that a push was let in of whose tokens not all could be checked.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be written.
-    pub fn record_unchecked_push(&self, grant: &Grant<Push>) -> Result<(), store::Error> {
-        let repository = grant.repository().to_string();
-        let details = json!({ "found": "unchecked", "repository": repository, "allowed": true });
-        self.store
-            .record_event(&grant.actor(), AuditAction::TokenLeak, &repository, &details)
+    /// What notes in the trail what the push of `grant` brought; it can be kept until it is known whether it is let in.
+    pub fn notes(&self, grant: &Grant<Push>) -> Notes {
+        Notes {
+            store: self.store.clone(),
+            actor: grant.actor(),
+            repository: grant.repository().to_string(),
+        }
     }
 
     /// Takes a text that somebody found, and does with each live token in it what the policy `revoke-leaked` says. The
@@ -257,6 +226,45 @@ impl Guard {
                 ),
             }
         }
+    }
+}
+
+/// Notes in the trail what one push brought.
+#[derive(Debug)]
+pub struct Notes {
+    store: Store,
+    actor: Actor,
+    repository: String,
+}
+
+impl Notes {
+    /// Notes that it brought a live token, where in it, and whether it was let in.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written.
+    pub fn token(&self, token: &LiveToken, places: &[String], is_allowed: bool) -> Result<(), store::Error> {
+        let details = json!({
+            "account": token.account,
+            "name": token.name,
+            "found": "pushed",
+            "repository": self.repository,
+            "places": places,
+            "allowed": is_allowed,
+        });
+        self.store
+            .record_event(&self.actor, AuditAction::TokenLeak, token.id.as_str(), &details)
+    }
+
+    /// Notes that it was let in, and not all of its tokens could be checked.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written.
+    pub fn unchecked(&self) -> Result<(), store::Error> {
+        let details = json!({ "found": "unchecked", "repository": self.repository, "allowed": true });
+        self.store
+            .record_event(&self.actor, AuditAction::TokenLeak, &self.repository, &details)
     }
 }
 

@@ -276,7 +276,7 @@ impl Mover<'_> {
 
     fn note_leak(&self, token: &LiveToken) {
         let place = ["the name of a ref".to_owned()];
-        if let Err(err) = self.guard.record_push(self.grant, token, &place, false) {
+        if let Err(err) = self.guard.notes(self.grant).token(token, &place, false) {
             tracing::error!(
                 err = &err as &dyn std::error::Error,
                 leaked = %token.id,

@@ -19,6 +19,9 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long a client waits without a byte while the server works: `receive.keepAlive`.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 
+/// Is told whether anything moved, or may have.
+type WhenSettled = Box<dyn FnOnce(bool)>;
+
 /// The way back to the client.
 pub(super) struct Reporter<'a> {
     out: &'a mut dyn Write,
@@ -27,6 +30,8 @@ pub(super) struct Reporter<'a> {
     is_quiet: bool,
     notice: Option<&'a str>,
     settle: Option<Settle<'a>>,
+    /// Are told whether anything moved, before `settle`.
+    when_settled: Vec<WhenSettled>,
     objects: u64,
     pack_bytes: u64,
     last_progress: Instant,
@@ -43,6 +48,7 @@ impl<'a> Reporter<'a> {
             is_quiet: capabilities.quiet,
             notice: None,
             settle: None,
+            when_settled: Vec::new(),
             objects: 0,
             pack_bytes: 0,
             last_progress: now,
@@ -61,6 +67,11 @@ impl<'a> Reporter<'a> {
             settle: Some(settle),
             ..self
         }
+    }
+
+    /// Has `told` called when it is known whether anything moved, and before the client knows.
+    pub(super) fn when_settled(&mut self, told: impl FnOnce(bool) + 'static) {
+        self.when_settled.push(Box::new(told));
     }
 
     /// Notes what the pack had.
@@ -83,6 +94,10 @@ impl<'a> Reporter<'a> {
     }
 
     fn settle(&mut self, outcome: Outcome, error: Option<&Error>) {
+        let has_moved = error.is_none() && (outcome.refused < outcome.commands || outcome.is_unsure);
+        for told in self.when_settled.drain(..) {
+            told(has_moved);
+        }
         if let Some(settle) = self.settle.take() {
             let outcome = Outcome {
                 objects: self.objects,

@@ -18,7 +18,7 @@ use super::Receiver;
 use super::commands::Commands;
 use super::report::Reporter;
 use super::take_in::Taken;
-use crate::auth::leak::{self, AllowSecret, Guard, Permission};
+use crate::auth::leak::{self, AllowSecret, Guard, Notes, Permission};
 use crate::auth::token::{PREFIX, TOKEN_BYTES};
 use crate::auth::{Grant, Push};
 use crate::pack::scan::{Digest, Find, Finds, Form, Place, SECRETS_COUNT_MAX, Scanner, places};
@@ -254,14 +254,22 @@ impl Receiver<'_> {
         let permission = secrets.guard.permission(secrets.grant)?;
         let is_asked = request.push_options.iter().any(|option| option == ALLOW_SECRET);
         let is_allowed = is_asked && permission.is_given && !leaks.are_more;
+        let notes = secrets.guard.notes(secrets.grant);
         for leak in &leaks.list {
-            secrets
-                .guard
-                .record_push(secrets.grant, &leak.token, &leak.places, is_allowed)?;
             tracing::info!(leaked = %leak.token.id, is_allowed, "a push brings a live token");
+            if !is_allowed {
+                notes.token(&leak.token, &leak.places, false)?;
+            }
         }
-        if is_allowed && leaks.are_unchecked {
-            secrets.guard.record_unchecked_push(secrets.grant)?;
+        if is_allowed {
+            // Much can still speak against it.
+            let brought: Vec<_> = leaks
+                .list
+                .iter()
+                .map(|leak| (leak.token.clone(), leak.places.clone()))
+                .collect();
+            let are_unchecked = leaks.are_unchecked;
+            reporter.when_settled(move |has_moved| note_allowed(&notes, &brought, are_unchecked, has_moved));
         }
         let text = if is_allowed {
             leaks.warning()
@@ -274,6 +282,23 @@ impl Receiver<'_> {
             commands.refuse_all(&leaks.status());
         }
         Ok(said.map_err(super::Error::from)?)
+    }
+}
+
+/// Notes what was let in, now that it is known whether it came in.
+fn note_allowed(notes: &Notes, brought: &[(LiveToken, Vec<String>)], are_unchecked: bool, has_moved: bool) {
+    let noted = brought
+        .iter()
+        .try_for_each(|(token, places)| notes.token(token, places, has_moved))
+        .and_then(|()| match are_unchecked && has_moved {
+            true => notes.unchecked(),
+            false => Ok(()),
+        });
+    if let Err(err) = noted {
+        tracing::error!(
+            err = &err as &dyn std::error::Error,
+            "a push brought live tokens, and the trail cannot be told"
+        );
     }
 }
 

@@ -385,8 +385,10 @@ fn a_push_is_noted_with_its_places() {
     let (id, plain) = f.token("bob");
     let token = f.guard().live_among(&[plain.hash()]).unwrap().remove(0);
     let places = ["src/config.py:12 of commit 1234abc".to_owned()];
-    f.guard().record_push(&grant, &token, &places, true).unwrap();
-    f.guard().record_unchecked_push(&grant).unwrap();
+    let guard = f.guard();
+    let notes = guard.notes(&grant);
+    notes.token(&token, &places, true).unwrap();
+    notes.unchecked().unwrap();
     let events = f.events();
     assert_eq!(events[0].subject, id.as_str());
     assert_eq!(events[0].actor.to_string(), "root");
