@@ -314,7 +314,7 @@ impl Receiver<'_> {
             reporter.finish(Ok(()), &commands)?;
             return Ok(());
         }
-        let scanner = self.secrets.as_ref().map(|_| scan::scanner());
+        let scanner = self.secrets.as_ref().map(|secrets| scan::scanner(secrets.guard));
         let taken = if commands.bring_a_pack() {
             match self.take_in(input, scanner.as_ref(), reporter) {
                 Ok(taken) => taken,

@@ -21,7 +21,7 @@ use super::take_in::Taken;
 use crate::auth::leak::{self, AllowSecret, Guard, Notes, Permission};
 use crate::auth::token::{PREFIX, TOKEN_BYTES};
 use crate::auth::{Grant, Push};
-use crate::pack::scan::{Digest, Find, Finds, Form, Place, SECRETS_COUNT_MAX, Scanner, places};
+use crate::pack::scan::{Digest, Find, Finds, Form, Place, SECRETS_COUNT_MAX, Scanner, Sift, places};
 use crate::protocol::receive::PushRequest;
 use crate::repository::objects::Objects;
 use crate::repository::refs::RefSnapshot;
@@ -54,13 +54,31 @@ pub(super) struct Secrets<'a> {
     pub(super) grant: &'a Grant<Push>,
 }
 
-/// A scanner for tokens of this server or another of its kind.
-pub(super) fn scanner() -> Scanner<'static> {
-    Scanner::new(Form {
+/// A scanner for tokens of this server or another of its kind. Where there are too many to remember, those are kept that
+/// `guard` knows to live: a list of old ones is no reason to refuse a push.
+pub(super) fn scanner(guard: &Guard) -> Scanner<'_> {
+    let scanner = Scanner::new(Form {
         prefix: PREFIX.as_bytes(),
         bytes: TOKEN_BYTES,
         digest: &|text| leak::digest(text).map(|hash| *hash.as_bytes()),
-    })
+    });
+    scanner.sifting(guard)
+}
+
+impl Sift for Guard {
+    fn matter(&self, digests: &[Digest]) -> Option<HashSet<Digest>> {
+        let hashes: Vec<TokenHash> = digests.iter().copied().map(TokenHash::new).collect();
+        match self.live_among(&hashes) {
+            Ok(live) => Some(live.iter().map(|token| *token.hash.as_bytes()).collect()),
+            Err(err) => {
+                tracing::error!(
+                    err = &err as &dyn std::error::Error,
+                    "a push could not be checked for tokens"
+                );
+                None
+            }
+        }
+    }
 }
 
 /// A live token, and where the push has it.
@@ -143,7 +161,7 @@ impl Receiver<'_> {
     ) -> Result<Leaks, Error> {
         let names = names_with_tokens(commands, refs);
         let mut leaks = Leaks {
-            are_unchecked: finds.is_overfull || names.len() > SECRETS_COUNT_MAX,
+            are_unchecked: finds.is_overfull,
             ..Leaks::default()
         };
         if finds.list.is_empty() && names.is_empty() {
@@ -302,13 +320,13 @@ fn note_allowed(notes: &Notes, brought: &[(LiveToken, Vec<String>)], are_uncheck
     }
 }
 
-/// Tokens in the names of the refs that the push would make, at most one more than may be.
+/// Tokens in the names of the refs that the push would make. They take less room than the names, which are bounded.
 fn names_with_tokens<'a>(commands: &Commands<'a>, refs: &RefSnapshot) -> Vec<(TokenHash, &'a [u8])> {
     let mut names = Vec::new();
     for (_, command) in commands.open().filter(|(_, command)| !command.new_id.is_null()) {
         let is_there = || refs.find(command.name.as_bstr()).is_some();
         leak::each_token(&command.name, &mut |_, hash| {
-            let is_new = names.len() <= SECRETS_COUNT_MAX && !is_there();
+            let is_new = !is_there();
             if is_new {
                 names.push((hash, command.name.as_slice()));
             }

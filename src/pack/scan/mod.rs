@@ -10,8 +10,8 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -22,7 +22,8 @@ use zeroize::Zeroizing;
 
 pub use place::{Place, places};
 
-/// Different secrets that are remembered of one push. Who pushes more has them made up, or a list of old ones.
+/// Different secrets that are remembered of one push. Who pushes more has them made up, or a list of old ones: of these
+/// only those are kept that matter, where that can be told.
 pub const SECRETS_COUNT_MAX: usize = 10_000;
 
 /// Objects that are remembered besides the first of each secret: a file that holds one may have many versions.
@@ -50,6 +51,12 @@ impl fmt::Debug for Form<'_> {
     }
 }
 
+/// Knows which secrets matter.
+pub trait Sift: Sync {
+    /// Returns those of `digests`, at most [`SECRETS_COUNT_MAX`], that matter; None if that cannot be told. May block.
+    fn matter(&self, digests: &[Digest]) -> Option<HashSet<Digest>>;
+}
+
 /// A secret in an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Find {
@@ -70,7 +77,8 @@ pub struct Find {
 pub struct Finds {
     /// Each secret with the objects that hold it, as many of them as were remembered but at least one; in a fixed order.
     pub list: Vec<Find>,
-    /// There were more than [`SECRETS_COUNT_MAX`] secrets, and some of them are not in the list.
+    /// There were more than [`SECRETS_COUNT_MAX`] secrets, and some of which it is not known whether they matter are not in
+    /// the list.
     pub is_overfull: bool,
 }
 
@@ -78,6 +86,7 @@ pub struct Finds {
 pub struct Scanner<'a> {
     finder: Finder<'a>,
     form: Form<'a>,
+    sift: Option<&'a dyn Sift>,
     memory: Mutex<Memory>,
 }
 
@@ -105,12 +114,16 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, digest: Digest, offset: u64) {
-        if self.offsets.len() < SECRETS_COUNT_MAX {
-            self.offsets.entry(digest).or_insert(offset);
-        } else if !self.offsets.contains_key(&digest) {
-            self.is_overfull = true;
+    fn add(&mut self, scanner: &Scanner<'_>, digest: Digest, offset: u64) {
+        if self.offsets.contains_key(&digest) {
+            return;
         }
+        let is_full = self.offsets.len() >= SECRETS_COUNT_MAX;
+        if is_full && (self.is_overfull || !scanner.make_room(&mut self.offsets)) {
+            self.is_overfull = true;
+            return;
+        }
+        self.offsets.insert(digest, offset);
     }
 }
 
@@ -120,8 +133,28 @@ impl<'a> Scanner<'a> {
         Scanner {
             finder: Finder::new(form.prefix),
             form,
+            sift: None,
             memory: Mutex::default(),
         }
+    }
+
+    /// Has `sift` say what to keep where more is found than can be remembered.
+    #[must_use]
+    pub fn sifting(self, sift: &'a dyn Sift) -> Scanner<'a> {
+        Scanner {
+            sift: Some(sift),
+            ..self
+        }
+    }
+
+    /// Forgets what does not matter; false if that leaves too little room to be worth the next look.
+    fn make_room<V>(&self, found: &mut HashMap<Digest, V>) -> bool {
+        let digests: Vec<Digest> = found.keys().copied().collect();
+        let Some(matter) = self.sift.and_then(|sift| sift.matter(&digests)) else {
+            return false;
+        };
+        found.retain(|digest, _| matter.contains(digest));
+        found.len() <= SECRETS_COUNT_MAX / 2
     }
 
     /// Calls `found` with each secret in `text`, and where it begins. Nothing of it is remembered.
@@ -137,7 +170,7 @@ impl<'a> Scanner<'a> {
     /// Looks through a whole object.
     pub fn object(&self, id: &ObjectId, kind: Kind, data: &[u8]) {
         let mut found = Found::default();
-        self.each(data, &mut |digest, at| found.add(digest, at as u64));
+        self.each(data, &mut |digest, at| found.add(self, digest, at as u64));
         self.remember(found, id, kind, data.len() as u64);
     }
 
@@ -159,13 +192,14 @@ impl<'a> Scanner<'a> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.is_overfull |= found.is_overfull;
         for (digest, offset) in found.offsets {
-            memory.add(Find {
+            let find = Find {
                 digest,
                 object: *object,
                 kind,
                 bytes,
                 offset,
-            });
+            };
+            memory.add(self, find);
         }
     }
 
@@ -182,10 +216,20 @@ impl<'a> Scanner<'a> {
 }
 
 impl Memory {
-    fn add(&mut self, find: Find) {
-        let is_full = self.secrets.len() >= SECRETS_COUNT_MAX;
+    fn add(&mut self, scanner: &Scanner<'_>, find: Find) {
+        let is_full = self.secrets.len() >= SECRETS_COUNT_MAX && !self.secrets.contains_key(&find.digest);
+        if is_full {
+            if self.is_overfull || !scanner.make_room(&mut self.secrets) {
+                self.is_overfull = true;
+                return;
+            }
+            self.repeats_count = self
+                .secrets
+                .values()
+                .map(|finds| finds.len().saturating_sub(1))
+                .sum();
+        }
         match self.secrets.entry(find.digest) {
-            Entry::Vacant(_) if is_full => self.is_overfull = true,
             Entry::Vacant(entry) => {
                 entry.insert(vec![find]);
             }
@@ -235,11 +279,13 @@ impl Pieces<'_> {
             scanner.each(carry, &mut |digest, at| {
                 // Those that begin behind it are found in the piece itself.
                 if at < carried {
-                    found.add(digest, begin + at as u64);
+                    found.add(scanner, digest, begin + at as u64);
                 }
             });
         }
-        scanner.each(piece, &mut |digest, at| found.add(digest, *bytes + at as u64));
+        scanner.each(piece, &mut |digest, at| {
+            found.add(scanner, digest, *bytes + at as u64)
+        });
         if tail.is_empty() {
             let surplus = carry.len().saturating_sub(carry_max);
             carry.drain(..surplus);

@@ -172,6 +172,42 @@ fn more_secrets_than_are_remembered_are_told_of() {
     }
 }
 
+/// Says that one secret matters, or that it does not know.
+struct Only(Option<Digest>);
+
+impl Sift for Only {
+    fn matter(&self, digests: &[Digest]) -> Option<HashSet<Digest>> {
+        assert!(digests.len() <= SECRETS_COUNT_MAX);
+        let only = self.0?;
+        Some(digests.iter().copied().filter(|digest| *digest == only).collect())
+    }
+}
+
+#[test]
+fn of_more_secrets_than_are_remembered_those_are_kept_that_matter() {
+    let all: Vec<[u8; 9]> = (0..3 * SECRETS_COUNT_MAX).map(numbered).collect();
+    let text = all.concat();
+    for place in [0, SECRETS_COUNT_MAX, 3 * SECRETS_COUNT_MAX - 1] {
+        let wanted = digest(&all[place]);
+        let only = Only(Some(wanted));
+        let in_one = Scanner::new(FORM).sifting(&only);
+        in_one.object(&id(1), Kind::Blob, &text);
+        let in_many = Scanner::new(FORM).sifting(&only);
+        for (number, secret) in (0..).zip(text.chunks(9)) {
+            in_many.object(&id(number), Kind::Blob, secret);
+        }
+        for scanner in [in_one, in_many] {
+            let finds = scanner.into_finds();
+            assert!(!finds.is_overfull && finds.list.len() <= SECRETS_COUNT_MAX);
+            assert!(finds.list.iter().any(|find| find.digest == wanted), "{place}");
+        }
+    }
+    let nobody_knows = Only(None);
+    let scanner = Scanner::new(FORM).sifting(&nobody_knows);
+    scanner.object(&id(1), Kind::Blob, &text);
+    assert!(scanner.into_finds().is_overfull);
+}
+
 proptest! {
     #[test]
     fn pieces_of_any_size_give_what_the_whole_gives(text in "(key_|[a-d]|key_dbcad|k|_| ){0,60}", cuts: Vec<u8>) {
