@@ -191,15 +191,22 @@ impl Mover<'_> {
         }
         let mut is_unsure = false;
         if !changes.is_empty() {
-            if let Err(reason) = (self.standing)() {
-                return Ok(Done::refusing(results, &Refusal::Closed(reason)));
-            }
-            // The last moment to stop: what follows is done to the end.
-            if !self.interrupt.seal() {
-                return Err(Error::Interrupted);
-            }
             let migrated = repository.quarantine()?.into_checked(&connected).migrate()?;
-            match repository.update_refs(&migrated, &changes, false, &committer(self.grant)) {
+            let mut refusal = None;
+            // The last moment to stop, when nothing is left to wait for: what follows is done to the end.
+            let mut may_begin = || match (self.standing)() {
+                Ok(()) => self.interrupt.seal(),
+                Err(reason) => {
+                    refusal = Some(reason);
+                    false
+                }
+            };
+            let committer = committer(self.grant);
+            match repository.update_refs_if(&migrated, &changes, false, &committer, &mut may_begin) {
+                Err(repository::Error::Withdrawn) => {
+                    let reason = refusal.ok_or(Error::Interrupted)?;
+                    return Ok(Done::refusing(results, &Refusal::Closed(reason)));
+                }
                 Ok(moved) => {
                     for (place, moved) in places.into_iter().zip(moved) {
                         if let Some(result) = results.get_mut(place) {
