@@ -645,7 +645,10 @@ fn the_audit_trail_is_filtered() {
     );
     assert_eq!(actions(&["--repo", "c"]), ["access.grant"]);
     assert_eq!(actions(&["--repo", "C/P/R"]), [""; 0]);
-    assert_eq!(actions(&["--user", "BOB"]), ["account.create"]);
+    assert_eq!(
+        actions(&["--user", "BOB"]),
+        ["access.grant", "token.create", "account.create"]
+    );
     assert_eq!(
         actions(&["--action", "token.*,access.grant"]),
         ["access.grant", "token.create"]

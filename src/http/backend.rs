@@ -6,8 +6,6 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::error::HttpError;
 use super::standing::Standing;
 use super::trail;
@@ -18,7 +16,6 @@ use crate::limits::{FetchLimits, PushLimits};
 use crate::names::RepoPath;
 use crate::protocol::Version;
 use crate::repository::{self, Repositories, Repository};
-use crate::store::{AuditAction, NewAuditEvent};
 use crate::telemetry::Record;
 use crate::{receive_pack, upload_pack};
 
@@ -330,14 +327,6 @@ impl Backend for Patgate {
 
     fn audit_events_lost(&self) -> u64 {
         self.gate.recorder().lost_count()
-    }
-}
-
-impl<Op> Granted<Op> {
-    /// What happened to the repository.
-    fn event(&self, action: AuditAction, details: Value) -> NewAuditEvent {
-        let subject = self.grant.repository().to_string();
-        self.gate.event(self.grant.actor(), action, &subject, details)
     }
 }
 

@@ -1233,8 +1233,16 @@ fn what_ends_with_an_account_is_told_and_its_name_means_nobody_any_more() {
         .map(|policy| policy.value)
         .collect();
     assert_eq!(values, ["administrators, eve", "nobody", "bobby"]);
-    let changes: Vec<String> = f.events("policy.set")[3..]
+    let of_policies = AuditFilter {
+        actions: vec![AuditAction::PolicySet],
+        ..AuditFilter::latest(2)
+    };
+    let changes: Vec<String> = f
+        .store
+        .audit_events(&of_policies)
+        .unwrap()
         .iter()
+        .rev()
         .map(|event| format!("{}: {}", event.subject, event.details["to"]))
         .collect();
     assert_eq!(changes, ["/: \"administrators, eve\"", "C: \"nobody\""]);

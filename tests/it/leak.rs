@@ -423,15 +423,6 @@ fn an_administrator_who_asks_for_it_may_push_a_token_and_a_contributor_may_not()
     let run = bench.push_as_administrator(&["-o", "patgate.allow-secrets", "main"]);
     bench.refused(&run, &before, &place);
 
-    // What may be let in can be refused for another reason.
-    let below = ["-o", "patgate.allow-secret", "main:refs/heads/main/below"];
-    bench.push_as_administrator(&below).failed();
-    let event = bench.leak_event();
-    assert_eq!(
-        (&event["details"]["allowed"], &event["account"]),
-        (&false.into(), &"ada".into())
-    );
-
     let run = bench.push_as_administrator(&with_option);
     run.ok();
     run.says(&format!("in {place}."))
@@ -443,6 +434,16 @@ fn an_administrator_who_asks_for_it_may_push_a_token_and_a_contributor_may_not()
     assert_eq!(event["details"]["places"], serde_json::json!([place]));
     let token = bench.server.cli().json(&["token", "show", &bench.secret.id]);
     assert_eq!(token["state"], "active", "nobody revoked it");
+
+    // What may be let in can be refused for another reason.
+    bench.commit("again", format!("{} again\n", bench.secret.text));
+    let below = ["-o", "patgate.allow-secret", "main:refs/heads/main/below"];
+    bench.push_as_administrator(&below).failed();
+    let event = bench.leak_event();
+    assert_eq!(
+        (&event["details"]["allowed"], &event["account"]),
+        (&false.into(), &"ada".into())
+    );
 }
 
 #[test]

@@ -78,7 +78,10 @@ impl Gate {
             return Ok(None);
         }
         let now = inner.options.clock.elapsed();
-        let attempt = inner.verifier.attempt(Kind::Alternate, name, password);
+        let attempt = inner
+            .verifier
+            .attempt(Kind::Alternate, name, password)
+            .from(client.address);
         // Whoever was let in a moment ago does not guess.
         if !inner.verifier.is_remembered(&attempt, generation, now)
             && let Some(wait) = inner.throttle.wait(client.address, now)

@@ -474,7 +474,9 @@ fn place(event: &AuditEvent) -> Option<AccessPath> {
 fn tell(row: Option<&Row>, event: &AuditEvent) -> String {
     let field = |name: &str| event.details.get(name).and_then(Value::as_str);
     let words = row.map_or(event.action.as_str(), |row| row.3);
-    let mut text = format!("{words} {}", event.subject).trim_end().to_owned();
+    // A policy's event is about the place; what was done to it is in the details.
+    let about = field("policy").unwrap_or(&event.subject);
+    let mut text = format!("{words} {about}").trim_end().to_owned();
     match (field("name"), field("account")) {
         (Some(name), Some(account)) => text.push_str(&format!(" ('{name}' of '{account}')")),
         (None, Some(account)) => text.push_str(&format!(" ('{account}')")),
@@ -550,13 +552,22 @@ mod tests {
             entry["data"],
             json!({ "action": "git.push", "subject": "Fab/Web/Shop", "tokenId": null, "refs": [] })
         );
-        let entry = told(event("policy.set", "full-scope", json!({ "collection": "Fab" })));
+        let entry = told(event(
+            "policy.set",
+            "Fab",
+            json!({ "policy": "full-scope", "collection": "Fab" }),
+        ));
         assert_eq!(
             (&entry["scopeType"], &entry["projectName"]),
             (&json!("organization"), &Value::Null)
         );
-        let entry = told(event("policy.set", "full-scope", json!({ "collection": null })));
+        let entry = told(event(
+            "policy.set",
+            "/",
+            json!({ "policy": "full-scope", "collection": null }),
+        ));
         assert_eq!(entry["scopeType"], "deployment");
+        assert_eq!(entry["details"], "Set the policy full-scope");
     }
 
     #[test]
