@@ -303,6 +303,13 @@ fn ends_are_read_as_clients_write_them_and_brought_down_to_what_policies_allow()
     assert_eq!(update(10), 10);
     assert_eq!(update(200), 30);
     // A collection's policy counts for a token that is limited to it.
+    server.cli().ok(&[
+        "repo",
+        "create",
+        "Payroll/P/R",
+        "--repos",
+        &server.setup().repos().display().to_string(),
+    ]);
     server
         .cli()
         .ok(&["policy", "set", "max-lifetime", "7", "--collection", "Payroll"]);

@@ -232,18 +232,17 @@ fn what_moves_is_told_as_of_a_push_and_what_does_not_once_a_minute() {
         let events = events.as_array().unwrap().iter();
         events.map(|event| event["details"].clone()).collect::<Vec<_>>()
     };
-    let refused: Vec<Value> = (0..1800)
-        .map(|number| {
-            change(
-                &format!("refs/heads/{number}/{}", "x".repeat(300)),
-                &f.old,
-                &f.new,
-            )
-        })
+    let long = "x".repeat(200);
+    let refused: Vec<Value> = (0..1500)
+        .map(|number| change(&format!("refs/heads/{number}/{long}/{long}"), &f.old, &f.new))
         .collect();
     for _ in 0..5 {
         let answer = rest.post(REFS, &Value::Array(refused.clone()));
-        assert_eq!(statuses(&answer), ["staleOldObjectId"; 1800]);
+        assert!(
+            statuses(&answer)
+                .iter()
+                .all(|status| *status == "staleOldObjectId")
+        );
     }
     let answer = rest.post(
         REFS,
@@ -278,7 +277,7 @@ fn what_moves_is_told_as_of_a_push_and_what_does_not_once_a_minute() {
     );
     assert_eq!(
         (&unmoved["outcome"], &unmoved["commands"], &unmoved["times"]),
-        (&json!("refused"), &json!(1800), &json!(1))
+        (&json!("refused"), &json!(1500), &json!(1))
     );
     let kept = unmoved["refs"].as_array().unwrap().len();
     assert!(kept > 100 && kept < 1000, "{kept}");

@@ -397,7 +397,7 @@ mod tests {
         let database = Sqlite::open(&path).unwrap();
         let repo = |text: &str| RepoPath::parse(text).unwrap();
         let batch = "INSERT INTO accounts VALUES (1, 'Bob', 'bob', NULL, 0, 0, 0, 1);
-             INSERT INTO tokens (id, hash, account_id, name, scopes, created_at, expires_at, limits)
+             INSERT INTO tokens (id, digest, account_id, name, scopes, created_at, expires_at, limits)
              VALUES ('AAAAAAAA', zeroblob(32), 1, 'x', 'vso.code', 1, 2, 'not JSON');
              INSERT INTO token_limit_paths VALUES ('c/p/other', 'AAAAAAAA');";
         lock(&database.writer).execute_batch(batch).unwrap();

@@ -178,7 +178,7 @@ impl Sqlite {
     pub(in crate::store) fn token_hash(&self, id: &TokenId) -> Result<Option<TokenHash>, Error> {
         self.read(|connection| {
             let hash: Option<[u8; 32]> = connection
-                .prepare_cached("SELECT hash FROM tokens WHERE id = ?1")?
+                .prepare_cached("SELECT digest FROM tokens WHERE id = ?1")?
                 .query_row([id.as_str()], |row| row.get(0))
                 .optional()?;
             Ok(hash.map(TokenHash::new))
