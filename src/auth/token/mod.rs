@@ -351,13 +351,15 @@ pub fn update(store: &Store, actor: &Actor, id: &TokenId, change: &UpdateToken<'
         limits: limits.as_ref(),
         expires_at: change.expires_at,
     };
+    let opens_otherwise = wanted.scopes.is_some() || wanted.limits.is_some() || wanted.expires_at.is_some();
     check_change(store, before, &wanted, before.secret_made_at())?;
     if let Some(expires_at) = change.expires_at {
         check_expiry(expires_at, now)?;
     }
     let scopes = scopes.map(|scopes| scopes.to_string());
     let change = TokenChange {
-        before: Some(before),
+        // What a new name says of the token does not hang on the rest of it.
+        before: Some(before).filter(|_| opens_otherwise),
         name: change.name,
         scopes: scopes.as_deref(),
         expires_at: change.expires_at,
