@@ -32,12 +32,7 @@ pub(super) struct Alternate {
 
 impl Alternate {
     pub(super) fn requester(&self, client: &Client) -> Requester {
-        Requester {
-            account: Some(self.account.name.clone()),
-            token: None,
-            address: Some(client.address),
-            agent: client.agent.as_deref().map(str::to_owned),
-        }
+        client.requester(Some(self.account.name.clone()))
     }
 }
 
