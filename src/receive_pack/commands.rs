@@ -171,11 +171,17 @@ impl<'a> Commands<'a> {
     }
 }
 
-/// Of refs that nobody came to.
-pub(super) fn untouched(commands: &[RefCommand]) -> Vec<RefOutcome> {
-    kept(commands)
-        .map(|command| told(command, RefEnd::Untouched))
-        .collect()
+/// What became of commands that nobody came to; `reason` is what the client hears for each of them, if it does.
+pub(super) fn ended_early(commands: &[RefCommand], reason: Option<&str>) -> Outcome {
+    Outcome {
+        commands: commands.len(),
+        refused: reason.map_or(0, |_| commands.len()),
+        refs: kept(commands)
+            .map(|command| told(command, RefEnd::Untouched))
+            .collect(),
+        refusal: reason.map(str::to_owned),
+        ..Outcome::default()
+    }
 }
 
 /// The first commands, as far as the outcome tells of them.

@@ -11,7 +11,7 @@ use bstr::BStr;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-use super::commands::{first_objection, kept, told, untouched};
+use super::commands::{ended_early, first_objection, kept, told};
 use super::{Asked, Error, FAILED_TO_UPDATE, Outcome, RefEnd, committer};
 use crate::auth::{Grant, Push, leak};
 use crate::interrupt::Interrupt;
@@ -116,15 +116,7 @@ pub fn update_refs(
             Ok(done.moved)
         }
         Err(error) => {
-            let reason = interrupt.reason();
-            let outcome = Outcome {
-                commands: commands.len(),
-                refused: reason.map_or(0, |_| commands.len()),
-                refs: untouched(commands),
-                refusal: reason.map(str::to_owned),
-                ..Outcome::default()
-            };
-            settle(&outcome, Some(&error));
+            settle(&ended_early(commands, interrupt.reason()), Some(&error));
             Err(error)
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bstr::BStr;
 
-use super::commands::{Commands, untouched};
+use super::commands::{Commands, ended_early};
 use super::{Error, Outcome, Settle};
 use crate::pack::ingest::Progress;
 use crate::protocol::pkt_line::encode_flush;
@@ -82,15 +82,7 @@ impl<'a> Reporter<'a> {
     /// Settles a push that ends without having come to moving anything, with the gate's reason if it was that; nothing,
     /// if it was settled before.
     pub(super) fn settle_failed(&mut self, commands: &[RefCommand], error: &Error, reason: Option<&str>) {
-        let outcome = Outcome {
-            commands: commands.len(),
-            // Of a reason the client hears for each of them.
-            refused: reason.map_or(0, |_| commands.len()),
-            refs: untouched(commands),
-            refusal: reason.map(str::to_owned),
-            ..Outcome::default()
-        };
-        self.settle(outcome, Some(error));
+        self.settle(ended_early(commands, reason), Some(error));
     }
 
     fn settle(&mut self, outcome: Outcome, error: Option<&Error>) {

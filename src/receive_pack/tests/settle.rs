@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::receive_pack::commands::untouched;
+use crate::receive_pack::commands::ended_early;
 
 /// The client's end: what it has heard so far, and whether it still listens.
 #[derive(Clone, Default)]
@@ -202,7 +202,7 @@ fn of_many_refs_the_first_are_kept_and_all_are_counted() {
         let (request, refs) = (request(&commands, bands()), repository.refs().unwrap());
         let outcome = Commands::new(&request.commands, &refs, repository.settings()).outcome();
         assert_eq!(
-            untouched(&request.commands).len(),
+            ended_early(&request.commands, None).refs.len(),
             outcome.refs.len(),
             "whether it failed or not"
         );
